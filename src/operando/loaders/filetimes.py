@@ -1,0 +1,400 @@
+"""Times that do not stand in the data file itself: in its name, in a log, in the configuration, or (last) its mtime."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import os
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from operando.contract import ConfigError, LoaderError, as_stamps
+from operando.loaders.text import MONTHS, read_text
+
+_DIRECTIVES = {
+    "Y": r"(?P<{p}Y>\d{{4}})",
+    "y": r"(?P<{p}y>\d{{2}})",
+    "m": r"(?P<{p}m>\d{{1,2}})",
+    "d": r"(?P<{p}d>\d{{1,2}})",
+    "H": r"(?P<{p}H>\d{{1,2}})",
+    "I": r"(?P<{p}H>\d{{1,2}})",
+    "M": r"(?P<{p}M>\d{{2}})",
+    "S": r"(?P<{p}S>\d{{2}})",
+    "f": r"(?P<{p}f>\d{{1,9}})",
+    "j": r"(?P<{p}j>\d{{3}})",
+    "b": r"(?P<{p}b>[^\W\d_]+)\.?",
+    "B": r"(?P<{p}b>[^\W\d_]+)\.?",
+    "a": r"[^\W\d_]+\.?",
+    "A": r"[^\W\d_]+\.?",
+    "p": r"(?P<{p}p>[AaPp][Mm])",
+    "z": r"(?P<{p}z>Z|[+-]\d{{2}}:?\d{{2}})",
+    "s": r"(?P<{p}s>\d{{9,10}})",
+    "%": "%",
+}
+_INTS = ("frame", "position", "pass", "scan")
+_MTIME_SIGMA = 5.0
+
+
+def _month(word: str) -> int | None:
+    plain = "".join(c for c in unicodedata.normalize("NFKD", word.lower()) if not unicodedata.combining(c))
+    return MONTHS.get(word.lower()) or _PLAIN_MONTHS.get(plain)
+
+
+_PLAIN_MONTHS = {"".join(c for c in unicodedata.normalize("NFKD", k) if not unicodedata.combining(c)): v for k, v in MONTHS.items()}
+
+
+class NamePattern:
+    """A file-name pattern such as `{cell}_{time:%Y%m%dT%H%M%S}_{frame:05d}`.
+
+    `{time:...}` takes strptime words; month and day names in any of a dozen languages. `{frame}`, `{position}`,
+    `{pass}` are integers; `{x}`, `{y}` and `{motor_...}` numbers; every other field is text that `where:` can route by. `*` stands for
+    anything. The pattern is held against the file's name without its suffix (with it, if the pattern names one), and against the end of its
+    path if the pattern holds a `/`.
+
+    Raises
+    ------
+    ConfigError
+        The pattern cannot be read.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        regex, self.fields, position = "", [], 0
+        self.stamps = 0
+        for match in re.finditer(r"\{(\w+)(?::([^{}]*))?\}|\*", pattern):
+            regex += re.escape(pattern[position : match.start()])
+            position = match.end()
+            name, form = match.group(1), match.group(2)
+            if match.group() == "*":
+                regex += ".*?"
+            elif name == "time":
+                regex += self._stamp(form)
+            else:
+                if name in self.fields:
+                    raise ConfigError(f"the file-name pattern names {{{name}}} twice", found=pattern)
+                self.fields.append(name)
+                number = name in _INTS or (form or "").endswith("d")
+                floating = name in ("x", "y") or name.startswith("motor_") or (form or "").endswith("f")
+                regex += rf"(?P<{name}>{r'[-+]?\d+' if number else r'[-+]?\d+(?:[.p]\d+)?' if floating else '[^/]+?'})"
+        regex += re.escape(pattern[position:])
+        if "{" in re.sub(r"\{\w+(?::[^{}]*)?\}", "", pattern):
+            raise ConfigError("the file-name pattern has a brace that is not a field", found=pattern, expected="{cell}_{time:%Y%m%dT%H%M%S}_{frame:05d}")
+        self._regex = re.compile(regex, re.IGNORECASE)
+
+    def _stamp(self, form: str | None) -> str:
+        if not form:
+            raise ConfigError("{time} lacks its format", found=self.pattern, expected="for example {time:%Y%m%dT%H%M%S}")
+        self.stamps += 1
+        prefix, out, i = f"t{self.stamps}_", "", 0
+        while i < len(form):
+            if form[i] == "%" and i + 1 < len(form):
+                word = form[i + 1]
+                if word not in _DIRECTIVES:
+                    raise ConfigError(f"%{word} is not a word of {{time:...}}", found=self.pattern, expected=" ".join("%" + k for k in _DIRECTIVES))
+                fixed = word in "mdHI" and (form[i + 2 : i + 3] == "%" or form[i - 1 : i] in "YymdHIMS")  # %m%d without separators: two digits
+                part = _DIRECTIVES[word].format(p=prefix)
+                out += part.replace(r"\d{1,2}", r"\d{2}") if fixed else part
+                i += 2
+            else:
+                out += re.escape(form[i])
+                i += 1
+        return out
+
+    def read(self, path: Path) -> tuple[str | None, dict[str, Any]]:
+        """Read a path's stamp (ISO text, with an offset if the name holds one) and its other fields.
+
+        Raises
+        ------
+        LoaderError
+            The name does not fit the pattern, or its stamp is no date.
+        """
+        text = path.as_posix()
+        candidates = [path.stem, path.name] if "/" not in self.pattern else [text, text[: -len(path.suffix)] if path.suffix else text]
+        match = None
+        for candidate in candidates:
+            match = self._regex.fullmatch(candidate) if "/" not in self.pattern else re.search(self._regex.pattern + "$", candidate, re.IGNORECASE)
+            if match:
+                break
+        if match is None:
+            raise LoaderError("the file name does not fit the pattern", file=path, found=path.name, expected=self.pattern, hint="correct name_pattern: or files:")
+        fields: dict[str, Any] = {}
+        groups = match.groupdict()
+        for name in self.fields:
+            value = groups[name]
+            form = re.search(rf"\{{{name}:([^{{}}]*)\}}", self.pattern)
+            kind = form.group(1)[-1:] if form else ""
+            fields[name] = int(value) if name in _INTS or kind == "d" else float(value.replace("p", ".")) if self._is_float(name, kind) else value
+        words: dict[str, str] = {}
+        for key, value in groups.items():
+            if re.match(r"t\d+_", key) and value is not None:
+                words[key.split("_", 1)[1]] = value
+        return (_stamp_of(words, path) if words else None), fields
+
+    @staticmethod
+    def _is_float(name: str, kind: str) -> bool:
+        return name in ("x", "y") or name.startswith("motor_") or kind == "f"
+
+
+def _stamp_of(words: dict[str, str], path: Path) -> str:
+    try:
+        if "s" in words:
+            return dt.datetime.fromtimestamp(int(words["s"]), dt.UTC).isoformat()
+        year = int(words.get("Y") or 2000 + int(words["y"]))
+        hour = int(words.get("H", 0))
+        if "p" in words:
+            hour = hour % 12 + (12 if words["p"].lower() == "pm" else 0)
+        if "j" in words:
+            day = dt.date(year, 1, 1) + dt.timedelta(days=int(words["j"]) - 1)
+        else:
+            month = int(words["m"]) if "m" in words else _month(words["b"])
+            if month is None:
+                raise LoaderError("the file name holds an unknown month", file=path, found=words["b"], hint="tell us the language, or rename the files")
+            day = dt.date(year, month, int(words["d"]))
+        moment = dt.time(hour, int(words.get("M", 0)), int(words.get("S", 0)))
+        text = f"{day.isoformat()}T{moment.isoformat()}"
+    except (KeyError, ValueError) as error:
+        raise LoaderError("the stamp in the file name is no date", file=path, found=path.name, expected=f"year, month and day ({error})") from None
+    if "f" in words:
+        text += "." + words["f"]
+    if "z" in words:
+        zone = words["z"].upper()
+        text += "+00:00" if zone == "Z" else zone if ":" in zone else zone[:3] + ":" + zone[3:]
+    return text
+
+
+@dataclass(frozen=True)
+class FileTimes:
+    """Where a source's times come from when not (only) from its files: the general time options of every loader.
+
+    Attributes
+    ----------
+    start
+        Stamp of the first frame, for files that hold none.
+    exposure
+        Seconds, for files that do not say.
+    period
+        Seconds between frames that are only numbered.
+    first_frame
+        Number of the frame taken at `start`.
+    name_pattern
+        See `NamePattern`.
+    times_from
+        Log table: `{file, name, start, end, exposure, format}`; `name` is the column with the data file's name, `start` and
+        `end` those with its stamps.
+    mtime
+        Allow the files' modification times (flagged, at least 5 s uncertain).
+    stamp_marks
+        What the stamps of name or log mark: `start`, `middle` or `end` of the exposure.
+    time_uncertainty
+        Seconds (1 sigma); the loader's own statement by default.
+    """
+
+    start: str | None = None
+    exposure: float | None = None
+    period: float | None = None
+    first_frame: int | None = None
+    name_pattern: str | None = None
+    times_from: Mapping[str, str] | None = None
+    mtime: bool = False
+    stamp_marks: str = "start"
+    time_uncertainty: float | None = None
+    base: Path = Path()
+
+    def apply(self, ds: xr.Dataset, path: Path) -> xr.Dataset:
+        """Give a series as its loader returned it the times and name fields these options say.
+
+        Raises
+        ------
+        LoaderError
+            The file has no time at all; the message names the options.
+        """
+        stamp: Any = None
+        origin = ""
+        fields: dict[str, Any] = {}
+        if self.name_pattern:
+            stamp, fields = self._pattern.read(path)
+            origin = "filename" if stamp else ""
+        exposure = self.exposure
+        if self.times_from:
+            start, end, logged = self._log_row(path)
+            stamp, origin = start, "log"
+            exposure = logged if logged is not None else exposure
+            if end is not None and start is not None and logged is None:
+                exposure = float((as_stamps(end)[0] - as_stamps(start)[0]) / np.timedelta64(1, "s"))
+                if not exposure >= 0:
+                    raise LoaderError("the log says that the frame ends before it starts", file=path, found=f"{start} to {end}")
+            elif end is not None and start is None:
+                stamp = end
+        ds = self._with_fields(ds, fields)
+        written = ds.attrs.get("time_origin") != "counter"
+        if stamp is None and not written:
+            if self.start is not None:
+                stamp, origin = str(self.start), "config"
+            elif self.mtime:
+                modified = np.datetime64(int(os.stat(path).st_mtime_ns), "ns")
+                return self._anchor(self._exposed(ds, exposure), modified, "mtime", utc=True, marks="end")
+            else:
+                raise LoaderError(
+                    "the file holds no absolute time",
+                    file=path,
+                    found="times counted from the start of the file" if ds.sizes["time"] > 1 else "no stamp",
+                    expected="one of the source's options start:, name_pattern:, times_from: (or mtime: true, which is uncertain)",
+                    hint="add the option that fits to this source in beamtime.yaml",
+                )
+        elif stamp is None and self.start is not None and ds.attrs.get("time_origin") == "header":
+            stamp, origin = str(self.start), "config"  # the configuration wins over the file
+        number = fields.get("frame", ds["source_index"].values)
+        if self.period is not None:
+            ds = self._numbered(ds, number, path)
+        ds = self._exposed(ds, exposure)
+        if stamp is not None:
+            stamps, zoned = as_stamps(stamp)
+            ds = self._anchor(ds, stamps[()], origin, utc=zoned, marks=self.stamp_marks if origin in ("filename", "log") else "start")
+        if self.time_uncertainty is not None:
+            ds.attrs["time_uncertainty_s"] = float(self.time_uncertainty)
+        return ds
+
+    @property
+    def _pattern(self) -> NamePattern:
+        return NamePattern(self.name_pattern or "")
+
+    def _with_fields(self, ds: xr.Dataset, fields: dict[str, Any]) -> xr.Dataset:
+        n = ds.sizes["time"]
+        new = {}
+        for name, value in fields.items():
+            if name in ds.coords and name not in ("frame", "position", "pass", "x", "y"):
+                continue
+            kind = np.full(n, value, dtype=object) if isinstance(value, str) else np.full(n, value)
+            attrs = {} if isinstance(value, str) else {"units": "1"}
+            new[name] = ("time", kind, attrs)
+        return ds.assign_coords(new) if new else ds.copy(deep=False)
+
+    def _numbered(self, ds: xr.Dataset, number: Any, path: Path) -> xr.Dataset:
+        """Place frames that are only numbered: number x period after the start."""
+        if self.period is None or not self.period > 0:
+            raise LoaderError("period is not a positive time", file=path, found=self.period)
+        if np.ndim(number) == 0:
+            number = np.full(ds.sizes["time"], number)
+        elif ds.sizes["time"] == 1 and "frame" not in ds.coords:
+            digits = re.findall(r"\d+", path.stem)
+            if not digits:
+                raise LoaderError("period: needs a frame number", file=path, found=path.name, expected="a number in the name, or {frame} in name_pattern")
+            number = np.array([int(digits[-1])])
+        first = self.first_frame if self.first_frame is not None else (1 if "frame" in ds.coords or ds.sizes["time"] == 1 else 0)
+        elapsed = (np.asarray(number, float) - first) * self.period
+        exposure = np.nan_to_num(ds["exposure"].values)
+        time = np.datetime64(0, "ns") + np.round((elapsed + exposure / 2) * 1e9).astype("timedelta64[ns]")
+        out = ds.assign_coords(time=("time", time), source_time=("time", time.copy(), ds["source_time"].attrs))
+        out.attrs = {**ds.attrs, "time_origin": "counter"}
+        return out
+
+    def _exposed(self, ds: xr.Dataset, exposure: float | None) -> xr.Dataset:
+        """Set the exposure, keeping the beginning of each frame."""
+        if exposure is None:
+            return ds
+        begin = ds["time"].values - np.round(np.nan_to_num(ds["exposure"].values) * 5e8).astype("timedelta64[ns]")
+        time = begin + np.timedelta64(int(round(exposure * 5e8)), "ns")
+        return ds.assign_coords(
+            time=("time", time),
+            source_time=("time", time.copy(), ds["source_time"].attrs),
+            exposure=("time", np.full(ds.sizes["time"], float(exposure)), ds["exposure"].attrs),
+        )
+
+    def _anchor(self, ds: xr.Dataset, stamp: np.datetime64, origin: str, *, utc: bool, marks: str) -> xr.Dataset:
+        """Let the frames count from `stamp`, keeping their distances."""
+        exposure = np.nan_to_num(ds["exposure"].values)
+        begin = ds["time"].values - np.round(exposure * 5e8).astype("timedelta64[ns]")
+        zero = np.datetime64(0, "ns") if ds.attrs.get("time_origin") == "counter" else begin[0]
+        share = {"start": 0.0, "middle": 0.5, "end": 1.0}[marks]
+        first = np.timedelta64(int(round(share * float(exposure[0]) * 1e9)), "ns") if exposure.size else np.timedelta64(0, "ns")
+        if marks == "end" and origin == "mtime" and ds.sizes["time"] > 1:
+            first = begin[-1] - zero + np.timedelta64(int(round(float(exposure[-1]) * 1e9)), "ns")
+        time = ds["time"].values - zero + (stamp - first)
+        out = ds.assign_coords(time=("time", time), source_time=("time", time.copy(), ds["source_time"].attrs))
+        out = out.drop_vars("stamp", errors="ignore") if utc else out.assign_coords(stamp=((), np.asarray(stamp, "datetime64[ns]")))
+        sigma = float(ds.attrs.get("time_uncertainty_s", 0.0))
+        if origin == "mtime":
+            period = float(np.median(np.diff(time) / np.timedelta64(1, "s"))) if ds.sizes["time"] > 1 else float(np.max(exposure, initial=0.0))
+            sigma = max(sigma, _MTIME_SIGMA, period)
+        elif origin in ("filename", "log") and "." not in str(stamp).rstrip("0"):
+            sigma = max(sigma, 0.5)  # stamps to the second
+        out.attrs = {**ds.attrs, "time_origin": origin, "time_uncertainty_s": sigma, "timezone_source": "file" if utc else "none"}
+        return out
+
+    def _log_row(self, path: Path) -> tuple[str | None, str | None, float | None]:
+        table = _read_log(self.base / str((self.times_from or {})["file"]), tuple(sorted((self.times_from or {}).items())))
+        row = table.get(path.name) or table.get(path.stem)
+        if row is None:
+            raise LoaderError(
+                "the file is not in the log", file=path, found=f"{len(table)} names such as {next(iter(table), '-')!r}", expected=path.name, hint="check times_from:"
+            )
+        return row
+
+
+_logs: dict[tuple[Any, ...], dict[str, tuple[str | None, str | None, float | None]]] = {}
+
+
+def _read_log(path: Path, columns: tuple[tuple[str, str], ...]) -> dict[str, tuple[str | None, str | None, float | None]]:
+    """Read a log table once: data file's name -> (start, end, exposure in s)."""
+    try:
+        info = path.stat()
+    except OSError as error:
+        raise ConfigError("the log named by times_from: cannot be opened", file=path, found=error.strerror) from None
+    key = (path, info.st_mtime_ns, info.st_size, columns)
+    if key in _logs:
+        return _logs[key]
+    wanted = dict(columns)
+    text = read_text(path)
+    lines = [line for line in text.split("\n") if line.strip() and not line.startswith("#")]
+    separator = max(",;\t", key=lines[0].count) if lines else ","
+    rows = list(csv.reader(lines, delimiter=separator))
+    header = [name.strip() for name in rows[0]] if rows else []
+    for role in ("name", "start", "end", "exposure"):
+        if wanted.get(role) and wanted[role] not in header:
+            raise ConfigError(f"the log has no column {wanted[role]!r} (times_from: {role})", file=path, found=", ".join(header), hint="name a column of the log")
+    if not wanted.get("name") or not (wanted.get("start") or wanted.get("end")):
+        raise ConfigError("times_from: is incomplete", file=path, found=wanted, expected="file, name, and start or end")
+    index = {role: header.index(wanted[role]) for role in ("name", "start", "end", "exposure") if wanted.get(role)}
+    table: dict[str, tuple[str | None, str | None, float | None]] = {}
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) < max(index.values()) + 1:
+            raise LoaderError(f"line {number} of the log has {len(row)} fields, not {len(header)}", file=path)
+        name = Path(row[index["name"]].strip().replace("\\", "/")).name
+        start, end = (_log_stamp(row[index[r]], wanted.get("format"), path, number) if r in index else None for r in ("start", "end"))
+        try:
+            exposure = float(row[index["exposure"]].replace(",", ".")) if "exposure" in index else None
+        except ValueError:
+            raise LoaderError(f"line {number} of the log has no number of seconds", file=path, found=row[index["exposure"]]) from None
+        if name in table:
+            raise LoaderError(f"line {number} of the log names a file again", file=path, found=name, hint="keep one line per data file")
+        table[name] = (start, end, exposure)
+        table.setdefault(Path(name).stem, (start, end, exposure))
+    _logs.clear()
+    _logs[key] = table
+    return table
+
+
+def _log_stamp(text: str, form: str | None, path: Path, number: int) -> str:
+    text = text.strip()
+    if form:
+        try:
+            return dt.datetime.strptime(text, form).isoformat()  # noqa: DTZ007 - the source's zone is applied by the timeline
+        except ValueError:
+            raise LoaderError(f"line {number} of the log does not fit format:", file=path, found=text, expected=form) from None
+    if re.fullmatch(r"\d{9,10}(\.\d+)?", text):
+        whole, _, part = text.partition(".")
+        return dt.datetime.fromtimestamp(int(whole), dt.UTC).strftime("%Y-%m-%dT%H:%M:%S") + (f".{part}" if part else "") + "+00:00"
+    try:
+        dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise LoaderError(
+            f"line {number} of the log has no ISO stamp", file=path, found=text, expected="2026-06-03T10:00:00, or give times_from: format:"
+        ) from None
+    return text

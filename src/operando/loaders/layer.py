@@ -1,0 +1,222 @@
+"""From a glob to checked series: expand, read one file at a time, date, canonicalise, check, join."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import glob as globbing
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from operando.contract import TECHNIQUES, ConfigError, LoaderError, OperandoError, canonical, validate
+from operando.loaders.filetimes import FileTimes
+from operando.loaders.registry import Loader
+from operando.loaders.text import natural_key
+
+
+def expand(patterns: str | Path | Sequence[str | Path], base: Path = Path()) -> list[Path]:
+    """List the files of one or several globs in natural order (frame_2 before frame_10).
+
+    Raises
+    ------
+    ConfigError
+        A pattern matches nothing; the message says what lies in that folder.
+    """
+    found: dict[Path, None] = {}
+    for pattern in [patterns] if isinstance(patterns, str | Path) else patterns:
+        full = str(base / pattern)
+        hits = [full] if Path(full).is_file() else globbing.glob(full, recursive=True)
+        files = sorted((Path(h) for h in hits if Path(h).is_file()), key=lambda p: natural_key(p.as_posix()))
+        if not files:
+            folder = Path(full).parent
+            while not folder.is_dir() or globbing.has_magic(str(folder)):
+                folder = folder.parent
+            there = sorted(p.name for p in folder.iterdir())[:6]
+            raise ConfigError(
+                "no file matches", file=full, found=f"{folder} holds {', '.join(there) or 'nothing'}" + (" ..." if len(there) == 6 else ""), hint="correct files:"
+            )
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def check_options(loader: Loader, options: Mapping[str, Any], general: Iterable[str] = (), *, file: object = None) -> None:
+    """Refuse options the loader does not take, by name and with the nearest that it does.
+
+    Raises
+    ------
+    ConfigError
+        Naming every unknown option.
+    """
+    unknown = [name for name in options if name not in loader.options]
+    if unknown:
+        known = [*loader.options, *general]
+        notes = []
+        for name in unknown:
+            near = difflib.get_close_matches(name, known, n=1)
+            notes.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+        raise ConfigError(
+            f"unknown option of the loader {loader.name}: {', '.join(notes)}",
+            file=None if file is None else str(file),
+            expected=", ".join(loader.options) or "no options of its own",
+            hint=f"operando loaders {loader.name}  explains them",
+        )
+
+
+def load_file(loader: Loader, path: Path, options: Mapping[str, Any] | None = None, times: FileTimes | None = None) -> list[xr.Dataset]:
+    """Read one file into checked series, one per technique and axis it holds; times as written.
+
+    Nothing is localised, aligned or reduced. Signals may be lazy.
+
+    Raises
+    ------
+    LoaderError, ContractError, ConfigError
+        Always with the file's name, whatever went wrong in the loader.
+    """
+    options = dict(options or {})
+    check_options(loader, options, file=path)
+    try:
+        if not Path(path).exists():
+            raise LoaderError("the file does not exist", file=path)
+        if Path(path).is_file() and Path(path).stat().st_size == 0:
+            raise LoaderError("the file is empty", file=path, found="0 bytes", hint="copy it again from the instrument, or remove it")
+        made = loader.read(path, **options)
+        many = list(made) if isinstance(made, list | tuple) else [made]
+        out = []
+        for ds in many:
+            if not isinstance(ds, xr.Dataset):
+                raise LoaderError(f"the loader {loader.name} returned no Dataset", file=path, found=type(ds).__name__)
+            ds = (times or FileTimes()).apply(ds, Path(path))
+            ds.attrs.update(loader=loader.name, loader_version=loader.version, options=json.dumps(options, sort_keys=True, default=str))
+            out.append(validate(canonical(ds), file=path, as_written=True))
+        if not out:
+            raise LoaderError("the file holds no series", file=path)
+        return out
+    except OperandoError as error:
+        if error.file is None:
+            error.file = path
+        elif str(path) not in str(error.file):
+            error.file = f"{path} ({error.file})"
+        raise
+    except MemoryError as error:
+        raise LoaderError("the file asks for more memory than there is", file=path, hint="it is damaged, or too large to read whole") from error
+    except Exception as error:
+        raise LoaderError(
+            f"cannot be read as {loader.name}: {type(error).__name__}: {error}", file=path, hint="is it complete, and of this format? operando loaders lists them"
+        ) from error
+
+
+def select(ds: xr.Dataset, where: Mapping[str, Any] | None, *, file: object = None) -> xr.Dataset:
+    """Keep the frames of a series for which every condition holds.
+
+    Parameters
+    ----------
+    where
+        Coordinate (or `technique`, or an attribute) -> value, list of values, `[low, high]` as text `low..high`, or a
+        text with `*`. Numbers match within 1e-6 of their size.
+
+    Returns
+    -------
+    xarray.Dataset
+        Zero frames if none fits or the series lacks the coordinate.
+    """
+    keep = np.ones(ds.sizes["time"], bool)
+    for name, wanted in (where or {}).items():
+        if name in ds.coords and ds[name].dims == ("time",):
+            values = ds[name].values
+        elif name in ds.attrs or (name in ds.coords and ds[name].ndim == 0):
+            values = np.full(ds.sizes["time"], ds.attrs[name] if name in ds.attrs else ds[name].values[()], dtype=object)
+        else:
+            keep[:] = False
+            break
+        keep &= np.logical_or.reduce([_fits(values, one, file) for one in (wanted if isinstance(wanted, list | tuple) else [wanted])])
+    return ds if keep.all() else ds.isel(time=np.flatnonzero(keep))
+
+
+def _fits(values: np.ndarray, wanted: Any, file: object) -> np.ndarray:
+    if isinstance(wanted, str) and ".." in wanted and values.dtype.kind in "iuf":
+        low, high = wanted.split("..")
+        try:
+            return (values >= float(low)) & (values <= float(high))
+        except ValueError:
+            raise ConfigError("not a range", file=None if file is None else str(file), found=wanted, expected="for example 1.0..2.5") from None
+    if values.dtype.kind in "iufb" and isinstance(wanted, int | float):
+        return np.isclose(values.astype(float), float(wanted), rtol=1e-6, atol=1e-12)
+    return np.array([fnmatch.fnmatchcase(str(v), str(wanted)) for v in values], bool)
+
+
+def axis_of(ds: xr.Dataset) -> str | None:
+    """Name the axis of a series' signal; None for one value per time."""
+    technique = TECHNIQUES[ds.attrs["technique"]]
+    return next((name for name in technique.axis if name in ds.dims), None)
+
+
+def concatenate(many: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Join series of one technique and one axis along time, in the order given.
+
+    Acquisition order is kept: nothing is sorted. A variable that only some have is filled with NaN, empty text or
+    (for integers) -1 elsewhere. Attributes are the first one's.
+
+    Raises
+    ------
+    LoaderError
+        The axes differ, or some times are absolute and some are wall clock.
+    """
+    if len(many) == 1:
+        return many[0]
+    first = many[0]
+    axis = axis_of(first)
+    for ds in many[1:]:
+        if axis_of(ds) != axis or (axis and axis in first.coords and not np.array_equal(first[axis].values, ds[axis].values)):
+            raise LoaderError("the axis changes between files", file=_source(ds), found=_span(ds, axis_of(ds)), expected=_span(first, axis))
+    names: dict[str, xr.Variable] = {}
+    for ds in many:
+        for key, var in ds.variables.items():
+            names.setdefault(str(key), var)
+    out: dict[str, xr.Variable] = {}
+    for name, model in names.items():
+        over_time = any("time" in ds[name].dims for ds in many if name in ds.variables) or (name == "stamp")
+        if not over_time:
+            out[name] = model
+            continue
+        pieces = [_piece(ds, name, model) for ds in many]
+        out[name] = xr.Variable(("time", *[d for d in model.dims if d != "time"]), np.concatenate(pieces), model.attrs)
+    coords = {str(c) for ds in many for c in ds.coords}
+    joined = xr.Dataset({k: v for k, v in out.items() if k not in coords}, coords={k: v for k, v in out.items() if k in coords})
+    joined.attrs = dict(first.attrs)
+    joined.attrs["time_uncertainty_s"] = max(float(ds.attrs.get("time_uncertainty_s", 0.0)) for ds in many)
+    if len({ds.attrs.get("timezone_source") for ds in many}) > 1:
+        joined.attrs["timezone_source"] = "none"  # `stamp` is NaT where the file itself gave UTC
+    return joined
+
+
+def _piece(ds: xr.Dataset, name: str, model: xr.Variable) -> np.ndarray:
+    n = ds.sizes["time"]
+    if name in ds.variables:
+        var = ds.variables[name]
+        values = np.asarray(var.values)
+        return values if "time" in var.dims else np.broadcast_to(values, (n, *values.shape))
+    shape = (n, *[size for dim, size in zip(model.dims, model.shape, strict=True) if dim != "time"])
+    kind = model.dtype.kind
+    if kind in "iu":
+        return np.full(shape, -1 if kind == "i" else 0, model.dtype)
+    if kind == "M":
+        return np.full(shape, np.datetime64("NaT", "ns"))
+    if kind in "OUT":
+        return np.full(shape, "", dtype=object)
+    return np.full(shape, np.nan, complex if kind == "c" else float)
+
+
+def _source(ds: xr.Dataset) -> str:
+    return str(ds["source"].values[0]) if "source" in ds.coords and ds.sizes["time"] else "?"
+
+
+def _span(ds: xr.Dataset, axis: str | None) -> str:
+    if axis is None or axis not in ds.coords:
+        return str(dict(ds.sizes))
+    values = ds[axis].values
+    return f"{axis} {values[0]:g} to {values[-1]:g} in {values.size} points"
