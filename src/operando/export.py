@@ -1,0 +1,176 @@
+"""Write one product of a store to a file other programs read: CSV, netCDF, Parquet, Battery Data Format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from operando.contract import TECHNIQUES, ConfigError, StoreError
+from operando.store import open_beamtime
+
+_ROWS = 4096
+SUFFIXES = (".bdf.csv", ".csv", ".nc", ".parquet")
+
+
+def export(store: str | Path, path: str, output: str | Path, *, overwrite: bool = False) -> Path:
+    """Write one product, frame by frame with its alignment, whole or not at all.
+
+    Times are written in UTC, ISO 8601. In tables each column's name carries its unit, `voltage (V)`. A signal over an axis becomes one column
+    per point of the axis, after the columns with one value per frame; further signals over an axis are in the netCDF form only.
+
+    Parameters
+    ----------
+    store
+        Live directory or published file.
+    path
+        `CELL/SERIES/PRODUCT`; `CELL/SERIES` means its frames.
+    output
+        Ends in .csv, .nc, .parquet, or .bdf.csv (Battery Data Format, electrochemistry only).
+    overwrite
+        Replace the file if it is there.
+
+    Raises
+    ------
+    ConfigError
+        No such product, another suffix, or a form this product does not have.
+    StoreError
+        The file is there already, or cannot be written.
+    """
+    output = Path(output)
+    form = next((s for s in SUFFIXES if output.name.lower().endswith(s)), None)
+    if form is None:
+        raise ConfigError("the form is not known by its suffix", file=output, found=output.suffix or "none", expected=", ".join(SUFFIXES))
+    if output.exists() and not overwrite:
+        raise StoreError("the file is there already", file=output, hint="choose another name, or give --overwrite")
+    tree = open_beamtime(store)
+    address = path.strip("/")
+    if address.count("/") == 1:
+        address += "/frames"
+    node = tree[address] if address in _addresses(tree) else None
+    if node is None:
+        raise ConfigError("the store has no such product", file=store, found=path, expected=", ".join(_addresses(tree)))
+    ds = node.to_dataset()
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        if form == ".nc":
+            _netcdf(ds, temporary)
+        elif form == ".parquet":
+            _parquet(ds, temporary)
+        elif form == ".bdf.csv":
+            _csv(_bdf(ds, output), temporary)
+        else:
+            _csv(_tables(ds), temporary)
+        os.replace(temporary, output)
+    except OSError as error:
+        raise StoreError(f"cannot be written: {error.strerror or error}", file=output) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return output
+
+
+def _addresses(tree: xr.DataTree) -> list[str]:
+    return [node.path.strip("/") for node in tree.subtree if node.path.count("/") >= 3 and node.to_dataset(inherit=False).variables]
+
+
+def _netcdf(ds: xr.Dataset, path: Path) -> None:
+    encoding = {str(n): {"zlib": True, "complevel": 1, "shuffle": True} for n, v in ds.variables.items() if v.ndim and v.dtype.kind in "iuf"}
+    for name, var in ds.variables.items():
+        if var.dtype.kind == "M":
+            encoding.setdefault(str(name), {}).update(units="nanoseconds since 1970-01-01T00:00:00", dtype="int64")
+    plain = ds.copy(deep=False)
+    for name in [n for n, v in ds.variables.items() if v.dtype.kind == "c"]:
+        plain[f"{name}_real"], plain[f"{name}_imag"] = plain[name].real, plain[name].imag
+        plain = plain.drop_vars(str(name))
+    plain.to_netcdf(path, engine="h5netcdf", encoding={k: v for k, v in encoding.items() if k in plain.variables})
+
+
+def _column(name: str, var: xr.Variable) -> str:
+    units = var.attrs.get("units")
+    return f"{name} ({units})" if units not in (None, "1") else name
+
+
+def _tables(ds: xr.Dataset) -> Iterator[dict[str, np.ndarray]]:
+    """Give a product as tables of some thousand rows each, columns named with their units."""
+    dim = "time" if "time" in ds.dims else next(iter(ds.dims), None)
+    if dim is None:
+        raise ConfigError("the product is no table", found=str(dict(ds.sizes)))
+    technique = TECHNIQUES.get(str(ds.attrs.get("technique")))
+    flat = [n for n, v in ds.variables.items() if v.dims == (dim,)]
+    flat.sort(key=lambda n: n != "time")
+    wide = [n for n, v in ds.data_vars.items() if v.dims[:1] == (dim,) and v.ndim == 2 and str(n) in (technique.signals if technique else ())][:1]
+    for start in range(0, ds.sizes[dim], _ROWS):
+        some = ds[[*flat, *wide]].isel({dim: slice(start, start + _ROWS)}).load()
+        table: dict[str, np.ndarray] = {}
+        for name in flat:
+            var = some[name].variable
+            if var.dtype.kind == "c":
+                table[_column(f"{name}_real", var)], table[_column(f"{name}_imag", var)] = var.values.real, var.values.imag
+            else:
+                table[_column(str(name), var)] = var.values
+        for name in wide:
+            axis = str(some[name].dims[1])
+            values = some[name].values
+            where = some[axis].values if axis in some.coords else np.arange(values.shape[1])
+            unit = some[axis].attrs.get("units", "") if axis in some.coords else ""
+            for j, x in enumerate(where):
+                table[f"{name} at {axis}={x:.10g}{' ' + unit if unit not in ('', '1') else ''}"] = values[:, j]
+        yield table
+
+
+def _bdf(ds: xr.Dataset, output: Path) -> Iterator[dict[str, np.ndarray]]:
+    """Give electrochemistry in the words of the Battery Data Format (battery-data-alliance/battery-data-format)."""
+    if ds.attrs.get("technique") != "echem" or "voltage" not in ds:
+        raise ConfigError("only electrochemistry has the Battery Data Format", file=output, found=str(ds.attrs.get("technique")), hint="write .csv instead")
+    begin = ds["time"].values[0]
+    for start in range(0, ds.sizes["time"], _ROWS):
+        some = ds.isel(time=slice(start, start + _ROWS))
+        time = some["time"].values
+        table = {
+            "test_time_second": (time - begin) / np.timedelta64(1, "s"),
+            "voltage_volt": some["voltage"].values,
+            "current_ampere": some["current"].values if "current" in some.variables else np.full(time.size, np.nan),
+            "unix_time_second": time.astype("datetime64[ns]").astype(np.int64) * 1e-9,
+        }
+        for ours, theirs, scale in (("cycle", "cycle_count", 1), ("step", "step_index", 1), ("charge", "net_capacity_ah", 1 / 3600)):
+            if ours in some.variables:
+                values = some[ours].values
+                table[theirs] = values * scale if scale != 1 else values
+        if "temperature" in some.variables and some["temperature"].attrs.get("units") == "degC":
+            table["ambient_temperature_celsius"] = some["temperature"].values
+        yield table
+
+
+def _csv(tables: Iterator[dict[str, np.ndarray]], path: Path) -> None:
+    import pandas as pd
+
+    for i, table in enumerate(tables):
+        frame = pd.DataFrame({name: _text(values) for name, values in table.items()})
+        frame.to_csv(path, mode="a" if i else "w", header=i == 0, index=False, lineterminator="\n")
+
+
+def _text(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "M":
+        text = np.datetime_as_string(values.astype("datetime64[ns]"), unit="us")
+        return np.where(np.isnat(values), "", np.char.add(text, "Z"))
+    return values
+
+
+def _parquet(ds: xr.Dataset, path: Path) -> None:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise ConfigError("Parquet needs pyarrow", hint='pip install "operando[parquet]"') from None
+    writer = None
+    try:
+        for table in _tables(ds):
+            made = pa.table({name: pa.array(values, from_pandas=True) for name, values in table.items()})
+            writer = writer or pq.ParquetWriter(path, made.schema)
+            writer.write_table(made)
+    finally:
+        if writer is not None:
+            writer.close()

@@ -1,0 +1,208 @@
+"""Configuration + manifest -> what is still to do. Nothing is read or written here except file identities."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from operando.config import GENERAL_SOURCE_KEYS, BeamtimeConfig, SeriesConfig, SourceConfig
+from operando.contract import ConfigError
+from operando.loaders import FileTimes, Loader, check_options, expand, get_loader
+from operando.store import content_key
+
+if TYPE_CHECKING:
+    from operando.store import Part
+
+SETUP = "_setup"
+"""Frames on a further axis or geometry live in `<series>_setup1`, `<series>_setup2` ..."""
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A series of a cell that takes frames from a reading."""
+
+    cell: str
+    series: str
+    where: Mapping[str, Any] = field(default_factory=dict)
+    technique: str | None = None
+
+    @property
+    def address(self) -> str:
+        """`cell/series`, as users write it."""
+        return f"{self.cell}/{self.series}"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One pass of one loader over one source's files, for every series that takes frames from it."""
+
+    source: str
+    loader: Loader
+    files: tuple[Path, ...]
+    options: Mapping[str, Any]
+    times: FileTimes
+    zone: str | None
+    clock: Any
+    consumers: tuple[Consumer, ...]
+    base: Path
+
+    def key(self, consumer: Consumer) -> str:
+        """Stage key of the frames this reading gives a consumer, file contents aside; the zone and the clock are not part of it."""
+        times = {k: str(v) for k, v in vars(self.times).items() if k != "base" and v not in (None, False)}
+        return content_key("frames", self.loader.name, self.loader.version, _plain(self.options), times, _plain(consumer.where), consumer.technique)
+
+    def name_of(self, path: Path) -> str:
+        """A file's name in the store: relative to beamtime.yaml where it lies below it."""
+        try:
+            return path.resolve().relative_to(self.base.resolve()).as_posix()
+        except ValueError:
+            return path.resolve().as_posix()
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, sort_keys=True, default=str))
+
+
+def readings(config: BeamtimeConfig) -> list[Reading]:
+    """List what has to be read: sources that several series share are read once.
+
+    Raises
+    ------
+    ConfigError
+        A glob that matches nothing, an unknown loader or option; all of them in one message.
+    """
+    base = config.folder
+    found: dict[str, dict[str, Any]] = {}
+    problems: list[ConfigError] = []
+    for cell, cell_config in config.cells.items():
+        for name, series in ([("echem", cell_config.echem)] if cell_config.echem else []) + list(cell_config.series.items()):
+            assert series is not None
+            try:
+                source_name, settings = _source_of(config, cell, name, series)
+                loader = get_loader(settings["loader"], base)
+                check_options(loader, settings["options"], GENERAL_SOURCE_KEYS, file=f"{config.path} (source {source_name})")
+                files = tuple(expand(settings["files"], base))
+            except ConfigError as error:
+                error.file = error.file or f"{config.path} (cell {cell}, series {name})"
+                if str(error) not in [str(p) for p in problems]:
+                    problems.append(error)
+                continue
+            where = dict(series.where or {})
+            technique = where.pop("technique", None) or ("echem" if name == "echem" else None)
+            identity = content_key(source_name, loader.name, [f.as_posix() for f in files], _plain(settings["options"]), _plain(vars(settings["times"])))
+            entry = found.setdefault(identity, {**settings, "source": source_name, "loader": loader, "files": files, "consumers": []})
+            entry["consumers"].append(Consumer(cell, name, where, technique))
+    if problems:
+        if len(problems) == 1:
+            raise problems[0]
+        raise ConfigError("the configuration cannot be used:\n" + "\n".join(str(p) for p in problems), file=config.path)
+    return [Reading(base=base, **{**entry, "consumers": tuple(entry["consumers"])}) for entry in found.values()]
+
+
+def _source_of(config: BeamtimeConfig, cell: str, name: str, series: SeriesConfig) -> tuple[str, dict[str, Any]]:
+    """Join a series' own source keys with those of the source it names."""
+    source: SourceConfig = config.sources[series.from_] if series.from_ else series
+    own = series.from_ is not None and series.loader is not None
+    files = series.files if own and series.files else source.files
+    loader = series.loader if own else source.loader
+    if not loader or not files:
+        raise ConfigError(f"series {name!r} of cell {cell!r} names no loader or no files", expected="from: a source, or loader: and files:")
+    times = FileTimes(**source.times, base=config.folder)
+    settings = {
+        "loader": loader,
+        "files": files,
+        "options": dict(series.options if own else source.options),
+        "times": times,
+        "zone": source.timezone or config.timezone,
+        "clock": source.clock,
+    }
+    return series.from_ or f"{cell}/{name}", settings
+
+
+@dataclass
+class FramesToDo:
+    """What one reading still has to do.
+
+    Attributes
+    ----------
+    files
+        Files to read, in order, with the consumers that lack their frames.
+    stale
+        Parts to drop first: their files changed, no longer match, or were read under other settings.
+    vanished
+        Files that are in the store but no longer on disk; their frames are kept.
+    """
+
+    files: list[tuple[Path, tuple[Consumer, ...]]] = field(default_factory=list)
+    stale: list[Part] = field(default_factory=list)
+    vanished: list[str] = field(default_factory=list)
+
+
+def frames_to_do(
+    reading: Reading,
+    parts_of: Mapping[Consumer, Sequence[Part]],
+    identities: Mapping[Path, Mapping[str, Any]],
+    refused: Mapping[tuple[str, str, str], Any],
+) -> FramesToDo:
+    """Compare a reading with the parts there are.
+
+    Parameters
+    ----------
+    parts_of
+        For each consumer, its parts of `frames` (all setups) and `skipped`.
+    identities
+        Size and sha256 of each file of the reading.
+    refused
+        (file, sha256, key) of files already in quarantine under the same settings; they are not tried again.
+    """
+    todo = FramesToDo()
+    lacking: dict[Path, list[Consumer]] = {}
+    by_name = {reading.name_of(path): path for path in reading.files}
+    for consumer in reading.consumers:
+        key = reading.key(consumer)
+        rows: dict[str, list[int]] = {}
+        stale: list[Part] = []
+        for part in parts_of.get(consumer, ()):
+            for entry in part.inputs:
+                path = by_name.get(entry["file"])
+                if path is None and not (reading.base / entry["file"]).exists():
+                    if entry["file"] not in todo.vanished:
+                        todo.vanished.append(entry["file"])
+                    if entry["reading"] == key:
+                        continue
+                if path is None or entry["reading"] != key or entry["sha256"] != identities[path]["sha256"]:
+                    stale.append(part)
+                    break
+        for part in parts_of.get(consumer, ()):
+            if part in stale:
+                continue
+            for entry in part.inputs:
+                have = rows.setdefault(entry["file"], [0, int(entry["of"])])
+                have[0] += int(entry["rows"][1]) - int(entry["rows"][0])
+        incomplete = {name for name, (have, of) in rows.items() if have != of}
+        if incomplete:
+            for part in parts_of.get(consumer, ()):
+                if part not in stale and any(entry["file"] in incomplete for entry in part.inputs):
+                    stale.append(part)
+        gone = {entry["file"] for part in stale for entry in part.inputs}
+        todo.stale += [part for part in stale if part not in todo.stale]
+        for name, path in by_name.items():
+            if (name, identities[path]["sha256"], key) in refused:
+                continue
+            if name not in rows or name in gone:
+                lacking.setdefault(path, []).append(consumer)
+    todo.files = [(path, tuple(lacking[path])) for path in reading.files if path in lacking]
+    return todo
+
+
+def alignment_key(version: str, frames: Iterable[Part], zone: str | None, clock: Any, others: Iterable[str] = (), settings: Any = None) -> str:
+    """Stage key of an alignment: intervals, zone, clock, and the electrochemistry's own keys."""
+    return content_key("alignment", version, sorted(p.key for p in frames), zone, _plain(clock), list(others), _plain(settings))
+
+
+def reduction_key(name: str, version: str, recipe: Any, about: Any, inputs: Iterable[str]) -> str:
+    """Stage key of a reducer's products."""
+    return content_key("reduction", name, version, _plain(recipe), _plain(about), list(inputs))

@@ -1,0 +1,142 @@
+"""Electrochemistry: the table of cycles.
+
+Capacities and energies are exact integrals of the records on the timeline: charge is the timeline's continuous charge (the
+instrument's own where it gave one), energy the sum of mean cell voltage x charge over each interval between records. The direction of an
+interval is the sign of the charge that flowed in it, so that a rest or a sign change inside a cycle counts where it belongs.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from pydantic import Field
+
+from operando.config import Recipe
+from operando.contract import ContractError
+from operando.reduction.interface import Products, reducer
+
+COULOMB_PER_MAH = 3.6
+JOULE_PER_MWH = 3.6
+
+
+class CyclesRecipe(Recipe):
+    """Settings of the table of cycles."""
+
+    reducer: str = "echem-cycles"
+    complete_fraction: float = Field(
+        default=0.05, ge=0, le=1, description="a cycle is complete if each direction holds at least this share (1) of the larger one's charge"
+    )
+
+
+@reducer(
+    "echem-cycles",
+    technique="echem",
+    kind="series",
+    products=("cycles",),
+    recipe=CyclesRecipe,
+    version="1",
+    needs_alignment=True,
+    default=True,
+)
+def cycles(frames: xr.Dataset, recipe: CyclesRecipe, state: Any = None) -> Products:
+    """Tabulate capacity, energy, efficiency and mean voltage of each cycle.
+
+    Parameters
+    ----------
+    frames
+        Electrochemical records with their alignment as coordinates: `voltage` (V), `charge` (C, continuous), `cycle`.
+        `attrs["about"]` (JSON) may hold `active_mass` (mg) and `area` (cm^2), which add capacities per gram and per cm2.
+
+    Returns
+    -------
+    Products
+        `cycles`: Dataset over `time` (middle of each cycle; `exposure` its duration in s) with `cycle`, `capacity_charge`,
+        `capacity_discharge` (mAh), `energy_charge`, `energy_discharge` (mWh), `coulombic_efficiency` (discharge over charge, 1),
+        `energy_efficiency` (1), `mean_voltage_charge`, `mean_voltage_discharge` (V, energy over charge), `voltage_min`, `voltage_max`
+        (V), `records`, `complete` (bool). Ratios are NaN where their denominator did not flow.
+
+    Raises
+    ------
+    ContractError
+        The records carry no timeline.
+    """
+    missing = [name for name in ("voltage", "charge", "cycle") if name not in frames.variables]
+    if missing:
+        raise ContractError(f"the records carry no {', '.join(missing)}", hint="align the electrochemistry first (op.align, or operando build)")
+    time = frames["time"].values.astype("datetime64[ns]").astype(np.int64)
+    voltage, charge = (np.asarray(frames[name].values, float) for name in ("voltage", "charge"))
+    cycle = np.asarray(frames["cycle"].values, np.int64)
+    segment = np.asarray(frames["segment"].values) if "segment" in frames.coords else np.zeros(time.size, int)
+
+    # an interval belongs to the cycle of the record it ends at; none crosses a restart of the clock
+    flow = np.diff(charge, prepend=charge[:1])
+    flow[np.flatnonzero(np.diff(segment, prepend=segment[:1]) != 0)] = 0.0
+    flow = np.nan_to_num(flow)
+    between = np.concatenate([voltage[:1], (voltage[1:] + voltage[:-1]) / 2])
+    energy = np.nan_to_num(flow * between)
+
+    numbers, row = np.unique(cycle, return_inverse=True)
+    n = numbers.size
+
+    def total(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+        return np.bincount(row[where], weights=np.abs(values[where]), minlength=n)
+
+    up, down = flow > 0, flow < 0
+    q_charge, q_discharge = total(flow, up), total(flow, down)
+    e_charge, e_discharge = total(energy, up), total(energy, down)
+    first = np.full(n, np.iinfo(np.int64).max)
+    last = np.full(n, np.iinfo(np.int64).min)
+    np.minimum.at(first, row, time)
+    np.maximum.at(last, row, time)
+    low, high = np.full(n, np.inf), np.full(n, -np.inf)
+    good = np.isfinite(voltage)
+    np.minimum.at(low, row[good], voltage[good])
+    np.maximum.at(high, row[good], voltage[good])
+    low[~np.isfinite(low)] = np.nan
+    high[~np.isfinite(high)] = np.nan
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = {
+            "coulombic_efficiency": (np.where(q_charge > 0, q_discharge / q_charge, np.nan), "1", "coulombic efficiency (discharge over charge)"),
+            "energy_efficiency": (np.where(e_charge > 0, e_discharge / e_charge, np.nan), "1", "energy efficiency (discharge over charge)"),
+            "mean_voltage_charge": (np.where(q_charge > 0, e_charge / q_charge, np.nan), "V", "mean cell voltage on charge"),
+            "mean_voltage_discharge": (np.where(q_discharge > 0, e_discharge / q_discharge, np.nan), "V", "mean cell voltage on discharge"),
+        }
+    table: dict[str, tuple[np.ndarray, str, str]] = {
+        "capacity_charge": (q_charge / COULOMB_PER_MAH, "mA*h", "capacity on charge"),
+        "capacity_discharge": (q_discharge / COULOMB_PER_MAH, "mA*h", "capacity on discharge"),
+        "energy_charge": (e_charge / JOULE_PER_MWH, "mW*h", "energy on charge"),
+        "energy_discharge": (e_discharge / JOULE_PER_MWH, "mW*h", "energy on discharge"),
+        **ratios,
+        "voltage_min": (low, "V", "lowest cell voltage"),
+        "voltage_max": (high, "V", "highest cell voltage"),
+    }
+    about = json.loads(frames.attrs.get("about") or "{}")
+    for key, scale, unit, suffix, words in (
+        ("active_mass", 1e-3, "g", "per_mass", "gram of active material"),  # beamtime.yaml keeps mg
+        ("area", 1.0, "cm^2", "per_area", "cm2 of electrode"),
+    ):
+        if about.get(key) is not None:
+            size = float(about[key]) * scale
+            for name in ("capacity_charge", "capacity_discharge"):
+                table[f"{name}_{suffix}"] = (table[name][0] / size, f"mA*h/{unit}", f"{table[name][2]} per {words}")
+
+    middle = ((first + (last - first) // 2)).astype("datetime64[ns]")
+    larger = np.maximum(q_charge, q_discharge)
+    complete = (np.minimum(q_charge, q_discharge) >= recipe.complete_fraction * larger) & (larger > 0)
+    out = xr.Dataset(
+        {
+            **{name: ("time", values, {"units": units, "long_name": text, "sampling": "sample"}) for name, (values, units, text) in table.items()},
+            "records": ("time", np.bincount(row, minlength=n), {"units": "1", "long_name": "records in the cycle"}),
+            "complete": ("time", complete, {"units": "1", "long_name": "charged and discharged"}),
+        },
+        coords={
+            "time": middle,
+            "cycle": ("time", numbers, {"units": "1", "long_name": "cycle"}),
+            "exposure": ("time", (last - first) * 1e-9, {"units": "s", "long_name": "duration of the cycle"}),
+        },
+        attrs={"technique": "echem", "product": "cycles"},
+    )
+    return Products({"cycles": out.isel(time=np.argsort(first, kind="stable"))})
