@@ -1,7 +1,9 @@
-"""What the tests share: the real files, and the rule that they are never skipped where they lie."""
+"""What the tests share: the real files, and the rule that nothing is skipped silently where it could run."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,3 +24,14 @@ def shared_data() -> Path:
 def root() -> Path:
     """The project's root."""
     return ROOT
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Fail a test that skipped itself where continuous integration says that it must run."""
+    report = yield
+    must = os.environ.get("OPERANDO_NO_SKIPS") and (DATA.is_dir() or "real_data" not in item.keywords)
+    if must and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and in continuous integration nothing may be: {report.longrepr}"
+    return report

@@ -37,12 +37,21 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Callable[[argparse.Namespace], int], help: str, examples: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(
-            name, help=help, description=help[0].upper() + help[1:] + ".", epilog="examples:\n" + examples, formatter_class=argparse.RawDescriptionHelpFormatter
+            name,
+            help=help,
+            description=help[0].upper() + help[1:] + ".",
+            epilog="examples:\n" + examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         sub.set_defaults(run=run)
         return sub
 
-    new = command("new", _new, "look at a folder and propose a commented beamtime.yaml", "  operando new .\n  operando new raw/ -o beamtime.yaml\n  operando new raw/ -o -")
+    new = command(
+        "new",
+        _new,
+        "look at a folder and propose a commented beamtime.yaml",
+        "  operando new .\n  operando new raw/ -o beamtime.yaml\n  operando new raw/ -o -",
+    )
     new.add_argument("folder", metavar="DIR", type=Path)
     new.add_argument("-o", "--output", metavar="FILE", help="where to write it (default: DIR/beamtime.yaml; - prints it); never overwrites")
     new.add_argument("--json", action="store_true", help="print what was found as one JSON object, write nothing")
@@ -62,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         "build",
         _build,
         "load, align, reduce and save; resumes where an earlier run stopped",
-        "  operando build beamtime.yaml\n  operando build beamtime.yaml -o results/june.nxs --workers 2\n  operando build beamtime.yaml --memory '500 MB' --rehash",
+        "  operando build beamtime.yaml\n  operando build beamtime.yaml -o results/june.nxs --workers 2\n"
+        "  operando build beamtime.yaml --memory '500 MB' --rehash",
     )
     build.add_argument("config", metavar="FILE.yaml", type=Path)
     build.add_argument("-o", "--output", metavar="STORE", type=Path, help="the store (default: FILE.nxs beside FILE.yaml)")
@@ -87,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
     export.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
 
-    loaders = command("loaders", _loaders, "list the loaders, or explain one", "  operando loaders\n  operando loaders biologic-mpt\n  operando loaders --json")
+    loaders = command(
+        "loaders", _loaders, "list the loaders, or explain one", "  operando loaders\n  operando loaders biologic-mpt\n  operando loaders --json"
+    )
     loaders.add_argument("name", metavar="NAME", nargs="?", help="explain this one: its format, its options")
     loaders.add_argument("--json", action="store_true", help="print them as one JSON object")
 
@@ -95,7 +107,8 @@ def _parser() -> argparse.ArgumentParser:
         "check-loader",
         _check_loader,
         "hold a loader against the contract on files of yours, rule by rule",
-        "  operando check-loader my_loader.py:load scan_001.txt --timezone Europe/Paris\n  operando check-loader xrd-1d a.xye --option wavelength='0.4133 angstrom'",
+        "  operando check-loader my_loader.py:load scan_001.txt --timezone Europe/Paris\n"
+        "  operando check-loader xrd-1d a.xye --option wavelength='0.4133 angstrom'",
     )
     check_loader.add_argument("loader", metavar="LOADER", help="a name of `operando loaders`, or my_loader.py:load")
     check_loader.add_argument("files", metavar="FILE", nargs="+", type=Path)
@@ -170,7 +183,12 @@ class _Bars:
 
         self.console = Console(stderr=True, highlight=False)
         self.bars = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=self.console, disable=not self.console.is_terminal
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
         )
         self.task: Any = None
 
@@ -283,7 +301,9 @@ def _info(args: argparse.Namespace) -> int:
         return 0
     print(f"{content['path']}  ({content['kind']}, {content['bytes'] / 1e6:.1f} MB)" + (f"\n{content['title']}" if content.get("title") else ""))
     for node in content["products"]:
-        print(f"  {node['address']:<28} {node['rows']:>9} rows  {node['begin'] or '':<20} {node['end'] or '':<20} {', '.join(node['variables'])[:100]}")
+        print(
+            f"  {node['address']:<28} {node['rows']:>9} rows  {node['begin'] or '':<20} {node['end'] or '':<20} {', '.join(node['variables'])[:100]}"
+        )
     for file, reason in content.get("quarantined", {}).items():
         print(f"  ! {file}: {reason.splitlines()[0]}")
     return 0
@@ -313,7 +333,9 @@ def _loaders(args: argparse.Namespace) -> int:
     if args.json:
         _print_json(
             {
-                name: {"techniques": one.techniques, "version": one.version, "description": one.description} if isinstance(one, Loader) else {"error": str(one)}
+                name: {"techniques": one.techniques, "version": one.version, "description": one.description}
+                if isinstance(one, Loader)
+                else {"error": str(one)}
                 for name, one in found.items()
             }
         )

@@ -124,7 +124,9 @@ def _tables(ds: xr.Dataset) -> Iterator[dict[str, np.ndarray]]:
 def _bdf(ds: xr.Dataset, output: Path) -> Iterator[dict[str, np.ndarray]]:
     """Give electrochemistry in the words of the Battery Data Format (battery-data-alliance/battery-data-format)."""
     if ds.attrs.get("technique") != "echem" or "voltage" not in ds:
-        raise ConfigError("only electrochemistry has the Battery Data Format", file=output, found=str(ds.attrs.get("technique")), hint="write .csv instead")
+        raise ConfigError(
+            "only electrochemistry has the Battery Data Format", file=output, found=str(ds.attrs.get("technique")), hint="write .csv instead"
+        )
     begin = ds["time"].values[0]
     for start in range(0, ds.sizes["time"], _ROWS):
         some = ds.isel(time=slice(start, start + _ROWS))

@@ -51,7 +51,15 @@ def alignment(report: Any) -> Figure:
         bars.broken_barh(spans, (row - 0.32, 0.64), color=techniques[stream.technique])
         bad = stream.flags.get("OUTSIDE", 0) + stream.flags.get("PAUSE", 0) + stream.flags.get("PARTIAL", 0)
         note = f"{stream.frames} frames" + (f", {bad} not inside" if bad else "") + (", no electrochemistry" if stream.flags.get("UNALIGNED") else "")
-        bars.text(1.01, row, note, transform=bars.get_yaxis_transform(), va="center", fontsize=8, color=BAD if bad or stream.flags.get("UNALIGNED") else "black")
+        bars.text(
+            1.01,
+            row,
+            note,
+            transform=bars.get_yaxis_transform(),
+            va="center",
+            fontsize=8,
+            color=BAD if bad or stream.flags.get("UNALIGNED") else "black",
+        )
     bars.set_yticks(range(len(streams)), [s.address for s in streams])
     bars.set_ylim(len(streams) - 0.4, -0.6)
     bars.spines[["top", "right"]].set_visible(False)

@@ -92,7 +92,9 @@ def readings(config: BeamtimeConfig) -> list[Reading]:
                 continue
             where = dict(series.where or {})
             technique = where.pop("technique", None) or ("echem" if name == "echem" else None)
-            identity = content_key(source_name, loader.name, [f.as_posix() for f in files], _plain(settings["options"]), _plain(vars(settings["times"])))
+            identity = content_key(
+                source_name, loader.name, [f.as_posix() for f in files], _plain(settings["options"]), _plain(vars(settings["times"]))
+            )
             entry = found.setdefault(identity, {**settings, "source": source_name, "loader": loader, "files": files, "consumers": []})
             entry["consumers"].append(Consumer(cell, name, where, technique))
     if problems:

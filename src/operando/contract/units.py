@@ -102,7 +102,7 @@ _SYMBOLS = {
     "cm-1": "1/cm",
 }
 
-_TEXT = str.maketrans({"µ": "u", "μ": "u", "²": "^2", "³": "^3", "·": "*", "Ω": "ohm", "Ω": "ohm", "Å": "Å"})
+_TEXT = str.maketrans({"\u00b5": "u", "\u03bc": "u", "²": "^2", "³": "^3", "·": "*", "\u03a9": "ohm", "\u2126": "ohm", "\u212b": "\u00c5"})
 
 
 def symbol(units: str) -> str:
@@ -191,9 +191,7 @@ def canonical(ds: xr.Dataset) -> xr.Dataset:
     """
     # names of one letter more or less are never guessed: only those in the table
     renames = {
-        str(name): _NAMES[str(name).lower()]
-        for name in ds.variables
-        if str(name).lower() in _NAMES and _NAMES[str(name).lower()] not in ds.variables
+        str(name): _NAMES[str(name).lower()] for name in ds.variables if str(name).lower() in _NAMES and _NAMES[str(name).lower()] not in ds.variables
     }
     ds = ds.rename(renames) if renames else ds.copy(deep=False)
     for name in list(ds.variables):

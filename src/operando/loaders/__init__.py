@@ -14,6 +14,7 @@ _lazy = {
     "claimed_by": "registry",
     "FileTimes": "filetimes",
     "NamePattern": "filetimes",
+    "axis_of": "layer",
     "expand": "layer",
     "load_file": "layer",
     "concatenate": "layer",
@@ -22,4 +23,4 @@ _lazy = {
 }
 __getattr__, __dir__ = attach(__name__, _lazy)
 
-__all__ = ["FileTimes", "Loader", "NamePattern", "check_options", "claimed_by", "concatenate", "expand", "get_loader", "load_file", "loaders", "select"]
+__all__ = ["FileTimes", "Loader", "NamePattern", "axis_of", "check_options", "claimed_by", "concatenate", "expand", "get_loader", "load_file", "loaders", "select"]

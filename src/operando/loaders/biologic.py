@@ -375,13 +375,13 @@ def _potentials(table: _Table, variables: dict[str, tuple[Any, ...]], path: Path
     elif we is not None:
         variables["potential_we"] = ("time", we[0], "V", {**sampling, **we[1]})
     if cell is None:
-        raise LoaderError("no column of potentials", file=path, found=found, expected="Ewe/V, <Ewe>/V or Ecell/V", hint="export the file again with Ewe")
+        raise LoaderError(
+            "no column of potentials", file=path, found=found, expected="Ewe/V, <Ewe>/V or Ecell/V", hint="export the file again with Ewe"
+        )
     variables["voltage"] = ("time", cell[0], "V", {**sampling, **cell[1]})
 
 
-def _charges(
-    table: _Table, variables: dict[str, tuple[Any, ...]], elapsed: np.ndarray, technique: str, mode: np.ndarray | None, path: Path
-) -> None:
+def _charges(table: _Table, variables: dict[str, tuple[Any, ...]], elapsed: np.ndarray, technique: str, mode: np.ndarray | None, path: Path) -> None:
     """Current, with the interval it is the mean of, and charge."""
     step = table.peek("dq", "C")  # mA.h: the charge since the record before
     if step is not None and table.find("dq", "C") is not None:

@@ -104,11 +104,13 @@ def read_head(lines: list[str], file_name: str) -> Run:
     statements: dict[str, Any] = {}
     parent = ""
     for line in lines:
+        if not line.strip():
+            continue
         loop = _LOOP.match(line.strip())
         if loop:
             run.loops.append(int(loop[1][:12]))
             continue
-        software = re.match(r"(E?[BEC]T?C?-Lab) for windows (v\S+)", line.strip(), re.IGNORECASE)
+        software = re.match(r"((?:EC|BT)-Lab) for windows (v\S+)", line.strip(), re.IGNORECASE)
         if software:
             run.software = f"{software[1]} {software[2]}"
             continue
@@ -138,10 +140,10 @@ def read_head(lines: list[str], file_name: str) -> Run:
 
 
 def _technique_line(lines: list[str]) -> str:
-    """Find the technique's name: the first line of words after the count."""
-    for line in lines[2:8]:
+    """Find the technique's name: the first line after the count."""
+    for line in lines[1:16]:
         text = line.strip()
-        if text:
+        if text and _COUNT.match(text) is None:
             return text if ":" not in text and "\t" not in line.strip("\t") else ""
     return ""
 
@@ -161,7 +163,7 @@ def _column_line(text: str, count: int, path: Path) -> tuple[int, int]:
         is_names = "\t" in line.strip() and re.search(r"(^|\t)\s*(time/|mode\t|freq/|Ewe/|<Ewe>/|Ecell/)", line) is not None
         if is_names or number == count:
             found = number, begin
-            if is_names or line.strip():
+            if "\t" in line.strip():
                 break
         begin, number = end + 1, number + 1
     if found is None or not text[found[1] : found[1] + 2000].split("\n")[0].strip():
@@ -198,7 +200,9 @@ def _records(names: list[str], body: str, first_line: int, path: Path, run: Run)
     if stamps is not None:
         clock = [read_stamp(stamp) for stamp in stamps]
         if len(clock) != len(values) or any(stamp is None for stamp in clock):
-            raise LoaderError("a record without its stamp, although the others have one", file=path, found=f"{len(clock)} stamps, {len(values)} records")
+            raise LoaderError(
+                "a record without its stamp, although the others have one", file=path, found=f"{len(clock)} stamps, {len(values)} records"
+            )
         times = np.array(clock, "datetime64[ns]")
         columns["time/s"] = (times - times[0]).astype(np.int64) * 1e-9
         run.start = times[0]
@@ -223,7 +227,7 @@ def _match_fields(names: list[str], body: str, first_line: int, path: Path) -> t
     raw = np.frombuffer(body.encode("latin-1", errors="replace"), np.uint8)
     ends = np.append(np.flatnonzero(raw == 10), raw.size)
     tabs = np.diff(np.searchsorted(np.flatnonzero(raw == 9), ends), prepend=0)
-    usual = int(np.bincount(tabs[: 10_000]).argmax())
+    usual = int(np.bincount(tabs[:10_000]).argmax())
     odd = tabs != usual
     if odd.any():
         where = int(np.argmax(odd))

@@ -327,7 +327,6 @@ def read_table(
             skipinitialspace=True,
             na_values=list(_MISSING),
             low_memory=False,
-            float_precision="high",
             on_bad_lines="error",
         )
     except (ValueError, OverflowError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -391,7 +390,7 @@ _ATOMS = {
     **dict.fromkeys("kWh".split(), "kW*h"),
     **dict.fromkeys("mWs".split(), "mW*s"),
     **dict.fromkeys("watt Watt watts Watts".split(), "W"),
-    **dict.fromkeys("Ohm Ohms ohms OHM O".split(), "ohm"),
+    **dict.fromkeys("Ohm Ohms ohms OHM".split(), "ohm"),
     **dict.fromkeys("mOhm mOhms mO mohms".split(), "mohm"),
     **dict.fromkeys("kOhm kOhms".split(), "kohm"),
     **dict.fromkeys("MOhm".split(), "Mohm"),

@@ -82,10 +82,13 @@ class NamePattern:
                 self.fields.append(name)
                 number = name in _INTS or (form or "").endswith("d")
                 floating = name in ("x", "y") or name.startswith("motor_") or (form or "").endswith("f")
-                regex += rf"(?P<{name}>{r'[-+]?\d+' if number else r'[-+]?\d+(?:[.p]\d+)?' if floating else '[^/]+?'})"
+                value = r"[-+]?\d+" if number else r"[-+]?\d+(?:[.p]\d+)?" if floating else "[^/]+?"
+                regex += f"(?P<{name}>{value})"
         regex += re.escape(pattern[position:])
         if "{" in re.sub(r"\{\w+(?::[^{}]*)?\}", "", pattern):
-            raise ConfigError("the file-name pattern has a brace that is not a field", found=pattern, expected="{cell}_{time:%Y%m%dT%H%M%S}_{frame:05d}")
+            raise ConfigError(
+                "the file-name pattern has a brace that is not a field", found=pattern, expected="{cell}_{time:%Y%m%dT%H%M%S}_{frame:05d}"
+            )
         self._regex = re.compile(regex, re.IGNORECASE)
 
     def _stamp(self, form: str | None) -> str:
@@ -98,7 +101,7 @@ class NamePattern:
                 word = form[i + 1]
                 if word not in _DIRECTIVES:
                     raise ConfigError(f"%{word} is not a word of {{time:...}}", found=self.pattern, expected=" ".join("%" + k for k in _DIRECTIVES))
-                fixed = word in "mdHI" and (form[i + 2 : i + 3] == "%" or form[i - 1 : i] in "YymdHIMS")  # %m%d without separators: two digits
+                fixed = word in "mdHI" and (form[i + 2 : i + 3] == "%" or (i > 1 and form[i - 2] == "%"))  # %m%d without separators: two digits
                 part = _DIRECTIVES[word].format(p=prefix)
                 out += part.replace(r"\d{1,2}", r"\d{2}") if fixed else part
                 i += 2
@@ -123,7 +126,9 @@ class NamePattern:
             if match:
                 break
         if match is None:
-            raise LoaderError("the file name does not fit the pattern", file=path, found=path.name, expected=self.pattern, hint="correct name_pattern: or files:")
+            raise LoaderError(
+                "the file name does not fit the pattern", file=path, found=path.name, expected=self.pattern, hint="correct name_pattern: or files:"
+            )
         fields: dict[str, Any] = {}
         groups = match.groupdict()
         for name in self.fields:
@@ -155,7 +160,9 @@ def _stamp_of(words: dict[str, str], path: Path) -> str:
         else:
             month = int(words["m"]) if "m" in words else _month(words["b"])
             if month is None:
-                raise LoaderError("the file name holds an unknown month", file=path, found=words["b"], hint="tell us the language, or rename the files")
+                raise LoaderError(
+                    "the file name holds an unknown month", file=path, found=words["b"], hint="tell us the language, or rename the files"
+                )
             day = dt.date(year, month, int(words["d"]))
         moment = dt.time(hour, int(words.get("M", 0)), int(words.get("S", 0)))
         text = f"{day.isoformat()}T{moment.isoformat()}"
@@ -285,7 +292,9 @@ class FileTimes:
         elif ds.sizes["time"] == 1 and "frame" not in ds.coords:
             digits = re.findall(r"\d+", path.stem)
             if not digits:
-                raise LoaderError("period: needs a frame number", file=path, found=path.name, expected="a number in the name, or {frame} in name_pattern")
+                raise LoaderError(
+                    "period: needs a frame number", file=path, found=path.name, expected="a number in the name, or {frame} in name_pattern"
+                )
             number = np.array([int(digits[-1])])
         first = self.first_frame if self.first_frame is not None else (1 if "frame" in ds.coords or ds.sizes["time"] == 1 else 0)
         elapsed = (np.asarray(number, float) - first) * self.period
@@ -323,7 +332,7 @@ class FileTimes:
         if origin == "mtime":
             period = float(np.median(np.diff(time) / np.timedelta64(1, "s"))) if ds.sizes["time"] > 1 else float(np.max(exposure, initial=0.0))
             sigma = max(sigma, _MTIME_SIGMA, period)
-        elif origin in ("filename", "log") and "." not in str(stamp).rstrip("0"):
+        elif origin in ("filename", "log") and stamp.astype("datetime64[s]") == stamp:
             sigma = max(sigma, 0.5)  # stamps to the second
         out.attrs = {**ds.attrs, "time_origin": origin, "time_uncertainty_s": sigma, "timezone_source": "file" if utc else "none"}
         return out
@@ -333,7 +342,11 @@ class FileTimes:
         row = table.get(path.name) or table.get(path.stem)
         if row is None:
             raise LoaderError(
-                "the file is not in the log", file=path, found=f"{len(table)} names such as {next(iter(table), '-')!r}", expected=path.name, hint="check times_from:"
+                "the file is not in the log",
+                file=path,
+                found=f"{len(table)} names such as {next(iter(table), '-')!r}",
+                expected=path.name,
+                hint="check times_from:",
             )
         return row
 
@@ -358,7 +371,9 @@ def _read_log(path: Path, columns: tuple[tuple[str, str], ...]) -> dict[str, tup
     header = [name.strip() for name in rows[0]] if rows else []
     for role in ("name", "start", "end", "exposure"):
         if wanted.get(role) and wanted[role] not in header:
-            raise ConfigError(f"the log has no column {wanted[role]!r} (times_from: {role})", file=path, found=", ".join(header), hint="name a column of the log")
+            raise ConfigError(
+                f"the log has no column {wanted[role]!r} (times_from: {role})", file=path, found=", ".join(header), hint="name a column of the log"
+            )
     if not wanted.get("name") or not (wanted.get("start") or wanted.get("end")):
         raise ConfigError("times_from: is incomplete", file=path, found=wanted, expected="file, name, and start or end")
     index = {role: header.index(wanted[role]) for role in ("name", "start", "end", "exposure") if wanted.get(role)}

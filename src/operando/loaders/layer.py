@@ -38,7 +38,10 @@ def expand(patterns: str | Path | Sequence[str | Path], base: Path = Path()) -> 
                 folder = folder.parent
             there = sorted(p.name for p in folder.iterdir())[:6]
             raise ConfigError(
-                "no file matches", file=full, found=f"{folder} holds {', '.join(there) or 'nothing'}" + (" ..." if len(there) == 6 else ""), hint="correct files:"
+                "no file matches",
+                file=full,
+                found=f"{folder} holds {', '.join(there) or 'nothing'}" + (" ..." if len(there) == 6 else ""),
+                hint="correct files:",
             )
         found.update(dict.fromkeys(files))
     return list(found)
@@ -106,7 +109,9 @@ def load_file(loader: Loader, path: Path, options: Mapping[str, Any] | None = No
         raise LoaderError("the file asks for more memory than there is", file=path, hint="it is damaged, or too large to read whole") from error
     except Exception as error:
         raise LoaderError(
-            f"cannot be read as {loader.name}: {type(error).__name__}: {error}", file=path, hint="is it complete, and of this format? operando loaders lists them"
+            f"cannot be read as {loader.name}: {type(error).__name__}: {error}",
+            file=path,
+            hint="is it complete, and of this format? operando loaders lists them",
         ) from error
 
 

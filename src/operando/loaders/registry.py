@@ -59,7 +59,9 @@ def _from_object(name: str, thing: Any, origin: str) -> Loader:
     module: ModuleType = thing if inspect.ismodule(thing) else sys.modules[thing.__module__]
     read = getattr(thing, "load", None) if inspect.ismodule(thing) else thing
     if not callable(read):
-        raise LoaderError("the loader has no load function", file=origin, found=repr(thing), expected="a module with load(path, **options), or that function")
+        raise LoaderError(
+            "the loader has no load function", file=origin, found=repr(thing), expected="a module with load(path, **options), or that function"
+        )
     dossier = inspect.cleandoc((read.__doc__ if not inspect.ismodule(thing) and not module.__doc__ else module.__doc__) or "")
     return Loader(
         name=name,
@@ -139,7 +141,8 @@ def _from_file(spec: str, base: Path) -> Loader:
     if not path.is_file():
         raise ConfigError("the loader file does not exist", file=path, hint="paths are relative to beamtime.yaml")
     module_spec = importlib.util.spec_from_file_location(f"operando_local_{path.stem}", path)
-    assert module_spec is not None and module_spec.loader is not None
+    assert module_spec is not None
+    assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
     try:
         sys.modules[module_spec.name] = module

@@ -55,7 +55,13 @@ def read_text(path: str | os.PathLike[str], *, limit: int | None = None) -> str:
 
 
 def read_numbers(
-    text: str, path: str | os.PathLike[str], *, separator: str | None = None, decimal: str = ".", columns: Sequence[str] | None = None, first_line: int = 1
+    text: str,
+    path: str | os.PathLike[str],
+    *,
+    separator: str | None = None,
+    decimal: str = ".",
+    columns: Sequence[str] | None = None,
+    first_line: int = 1,
 ) -> np.ndarray:
     """Read a rectangular block of numbers.
 

@@ -16,7 +16,8 @@ _lazy = {
     "default_reducer": "interface",
     "parse_recipe": "interface",
     "reduce": "interface",
+    "run_reducer": "interface",
 }
 __getattr__, __dir__ = attach(__name__, _lazy)
 
-__all__ = ["Products", "Recipe", "Reducer", "default_reducer", "get_reducer", "parse_recipe", "reduce", "reducer", "reducers"]
+__all__ = ["Products", "Recipe", "Reducer", "default_reducer", "get_reducer", "parse_recipe", "reduce", "reducer", "reducers", "run_reducer"]

@@ -123,7 +123,7 @@ def cycles(frames: xr.Dataset, recipe: CyclesRecipe, state: Any = None) -> Produ
             for name in ("capacity_charge", "capacity_discharge"):
                 table[f"{name}_{suffix}"] = (table[name][0] / size, f"mA*h/{unit}", f"{table[name][2]} per {words}")
 
-    middle = ((first + (last - first) // 2)).astype("datetime64[ns]")
+    middle = (first + (last - first) // 2).astype("datetime64[ns]")
     larger = np.maximum(q_charge, q_discharge)
     complete = (np.minimum(q_charge, q_discharge) >= recipe.complete_fraction * larger) & (larger > 0)
     out = xr.Dataset(

@@ -108,7 +108,9 @@ def reducers() -> dict[str, Reducer]:
         try:
             made = entry.load()
         except Exception as error:
-            raise ConfigError(f"the reducer {entry.name!r} ({entry.value}) cannot be imported: {error}", hint="reinstall or uninstall its package") from error
+            raise ConfigError(
+                f"the reducer {entry.name!r} ({entry.value}) cannot be imported: {error}", hint="reinstall or uninstall its package"
+            ) from error
         if entry.name in found and found[entry.name] is not made:
             raise ConfigError(f"two installed packages offer a reducer named {entry.name!r}", hint="uninstall one of them")
         found[entry.name] = made
@@ -124,7 +126,9 @@ def get_reducer(name: str) -> Reducer:
         No reducer of that name.
     """
     if name not in reducers():
-        raise ConfigError(f"there is no reducer {name!r}", expected=", ".join(reducers()) or "none is installed", hint="correct reducer: in the recipe")
+        raise ConfigError(
+            f"there is no reducer {name!r}", expected=", ".join(reducers()) or "none is installed", hint="correct reducer: in the recipe"
+        )
     return reducers()[name]
 
 
@@ -147,7 +151,9 @@ def parse_recipe(spec: str | Path | Mapping[str, Any], base: Path | None = None)
         return made, made.recipe.model_validate(content)
     except ValidationError as error:
         problems = "\n".join(f"  - {'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"the recipe does not fit the reducer {made.name}:\n{problems}", file=str(spec) if not isinstance(spec, Mapping) else None) from None
+        raise ConfigError(
+            f"the recipe does not fit the reducer {made.name}:\n{problems}", file=str(spec) if not isinstance(spec, Mapping) else None
+        ) from None
 
 
 def groups(frames: xr.Dataset) -> Iterator[np.ndarray]:
@@ -198,10 +204,10 @@ def reduce(series: xr.Dataset, recipe: str | Path | Mapping[str, Any] | None = N
         settings: Recipe = made.recipe(reducer=made.name)
     else:
         made, settings = parse_recipe(recipe, base)
-    return run(made, settings, series)
+    return run_reducer(made, settings, series)
 
 
-def run(made: Reducer, recipe: Recipe, series: xr.Dataset, batch: int = 4096) -> dict[str, xr.Dataset]:
+def run_reducer(made: Reducer, recipe: Recipe, series: xr.Dataset, batch: int = 4096) -> dict[str, xr.Dataset]:
     """Run a reducer over a whole series in batches, keeping its declared rules about state and order."""
     if series.attrs.get("technique") != made.technique:
         raise ContractError(f"the reducer {made.name} reduces {made.technique}", found=str(series.attrs.get("technique")))
@@ -223,4 +229,7 @@ def run(made: Reducer, recipe: Recipe, series: xr.Dataset, batch: int = 4096) ->
     if not order:
         return {}
     back = np.argsort(np.concatenate(order), kind="stable")
-    return {name: xr.concat(many, dim="time", data_vars="minimal", coords="minimal", compat="override", join="exact").isel(time=back) for name, many in pieces.items()}
+    return {
+        name: xr.concat(many, dim="time", data_vars="minimal", coords="minimal", compat="override", join="exact").isel(time=back)
+        for name, many in pieces.items()
+    }

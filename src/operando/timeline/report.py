@@ -192,7 +192,8 @@ def summarise(address: str, aligned: xr.Dataset, echem: xr.Dataset | None) -> St
         cadence=cadence,
         exposure=float(np.median(exposure)),
         sigma=float(np.nanmedian(sigma)) if np.isfinite(sigma).any() else float(aligned.attrs.get("time_uncertainty_s", np.nan)),
-        zone=str(aligned.attrs.get("timezone", "UTC")) + (" (from the file)" if aligned.attrs.get("timezone_source") == "file" else " (from the configuration)"),
+        zone=str(aligned.attrs.get("timezone", "UTC"))
+        + (" (from the file)" if aligned.attrs.get("timezone_source") == "file" else " (from the configuration)"),
         clock=str(aligned.attrs.get("clock_text", "as stamped")),
         origin={"mtime": "file's modification time", "config": "configuration", "log": "log table", "filename": "file name"}.get(origin, origin),
         flags=counts,
@@ -226,7 +227,8 @@ def _judge(stream: Stream, echem: xr.Dataset | None, begins: np.ndarray, ends: n
         shift, share = zone_shift(echem, begins, ends)
         if shift:
             stream.advice.append(
-                f"looks like a zone error of {shift / HOUR:+g} h: moved by that, {share:.0%} of the frames are covered (now {1 - outside / n:.0%}); check timezone:"
+                f"looks like a zone error of {shift / HOUR:+g} h: moved by that, {share:.0%} of the frames are covered "
+                f"(now {1 - outside / n:.0%}); check timezone:"
             )
         elif outside == n:
             stream.advice.append("no frame is covered and no shift of up to 14 h helps: is this the electrochemistry of this cell and day?")

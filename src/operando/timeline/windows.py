@@ -83,7 +83,8 @@ def _stretch(t: Any, y: Any, lo: int, hi: int, rule: int, origin: Any) -> Moment
     half = 0.5 * span
     count = hi - lo
     u, z = t[lo : hi + 1], y[lo : hi + 1]  # indices from 0 up are known not to wrap around: only then the loop becomes SIMD
-    about = float(z[count // 2])
+    later = 1 if rule == _ENDING else 0
+    about = float(z[(count - 1) // 2 + later])
     mean, spread, s3 = 0.0, 0.0, 0.0
     for attempt in range(2):
         s1, s2, s3 = 0.0, 0.0, 0.0
@@ -97,7 +98,6 @@ def _stretch(t: Any, y: Any, lo: int, hi: int, rule: int, origin: Any) -> Moment
                 s3 += h * (3.0 * (a + b) * s + h * (q - p))
             s1, s2, s3 = s1 / 2.0, s2 / 3.0, s3 / 12.0
         else:
-            later = 1 if rule == _ENDING else 0
             z = y[lo + later : hi + later]
             for k in range(count):
                 a, b = float(u[k] - left) - half, float(u[k + 1] - left) - half
@@ -274,8 +274,9 @@ def _edges(t: Any, starts: Any, stops: Any, first: Any, last: Any) -> int:
                 hi = middle
         x, stride, j = stops[w], 1, max(i - 1, 0)
         while j > 0 and t[j] >= x:  # only when the window is an instant at records that share its time
-            j -= 1
-        hi = j
+            j = max(j - stride, 0)
+            stride *= 2
+        hi, stride = j, 1
         while hi < n and t[hi] < x:
             j = hi + 1
             hi += stride
@@ -302,6 +303,7 @@ def _windows(
         i, j = first[w], last[w]
         if a == b:
             mean, slope, covered = _instant(t, y, a, i, j, rule, special, kind)
+            covered = covered if mean == mean else 0.0
             out[0, w], out[1, w], out[2, w], out[3, w] = mean, mean - mean, slope * per_second, covered
             continue
         h, tm, ym, tt, ty, yy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -382,7 +384,7 @@ def window_statistics(
     times
         Time of each record, non-decreasing (records may share a time): `datetime64`, int64 nanoseconds or float seconds.
     values
-        The channel, in its own unit. An interval that touches a NaN counts as not covered.
+        The channel, in its own unit. An interval that takes its signal from a NaN counts as not covered.
     starts, stops
         Begin and end of each window, of the kind of `times` and in any order; equal for an instant.
     rule
@@ -417,7 +419,7 @@ def window_statistics(
     t, a, b = _ticks(times), _ticks(starts), _ticks(stops)
     if not t.dtype == a.dtype == b.dtype:
         raise ClockError("times and windows are of different kinds", found=f"{t.dtype}, {a.dtype}, {b.dtype}", expected="all int64 ns or all float s")
-    y = np.ascontiguousarray(values, dtype=np.float64)
+    y = _writeable(np.asarray(values, dtype=np.float64))
     if t.shape != y.shape or a.shape != b.shape or t.ndim != 1 or a.ndim != 1:
         raise ClockError("lengths do not fit", found=f"times {t.shape}, values {y.shape}, starts {a.shape}, stops {b.shape}")
     if (b < a).any():
@@ -462,13 +464,16 @@ def window_statistics(
 
 
 def _ticks(times: np.ndarray) -> np.ndarray:
-    """Times as a contiguous int64 (nanoseconds) or float64 (seconds) array; NaN and NaT lie before everything."""
+    """Times as a contiguous int64 (nanoseconds) or float64 (seconds) array."""
     times = np.asarray(times)
     if times.dtype.kind == "M":
-        return np.ascontiguousarray(times.astype("datetime64[ns]", copy=False)).view(np.int64)
-    if times.dtype.kind in "iu":
-        return np.ascontiguousarray(times, dtype=np.int64)
-    return np.ascontiguousarray(times, dtype=np.float64)
+        return _writeable(times.astype("datetime64[ns]", copy=False)).view(np.int64)
+    return _writeable(times.astype(np.int64 if times.dtype.kind in "iu" else np.float64, copy=False))
+
+
+def _writeable(array: np.ndarray) -> np.ndarray:
+    """Copy what is strided or read-only: numba would compile everything again for it."""
+    return np.require(array, requirements=["C", "W"])
 
 
 def _special(steps: np.ndarray | None, gaps: np.ndarray | None, y: np.ndarray | None, rule: str) -> tuple[np.ndarray, np.ndarray]:
@@ -477,7 +482,8 @@ def _special(steps: np.ndarray | None, gaps: np.ndarray | None, y: np.ndarray | 
     breaks = np.asarray([] if gaps is None else gaps, dtype=np.int64) - 1
     if y is not None:
         missing = np.flatnonzero(np.isnan(y))
-        breaks = np.union1d(breaks, np.concatenate([missing - 1, missing]))
+        before = np.setdiff1d(missing - 1, jumps) if rule != "starting" else missing[:0]  # an interval that uses the value it ends with
+        breaks = np.union1d(breaks, np.concatenate([before, missing if rule != "ending" else missing[:0]]))
         breaks = breaks[(breaks >= 0) & (breaks < y.size - 1)]
     if not jumps.size:
         special = np.unique(breaks)

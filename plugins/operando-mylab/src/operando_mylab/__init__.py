@@ -1,0 +1,1 @@
+"""The loader of the cyclers of my lab."""

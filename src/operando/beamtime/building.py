@@ -1,0 +1,182 @@
+"""`op.build`: the stages in order, each doing only what is not there yet."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from operando import __version__, plan
+from operando.beamtime.aligning import align, plain_clock, replace
+from operando.beamtime.frames import read_frames, with_setups
+from operando.beamtime.outcome import Outcome, Progress, Silent
+from operando.config import BeamtimeConfig, read_config
+from operando.contract import ConfigError, OperandoError
+from operando.reduction import default_reducer, parse_recipe, run_reducer
+from operando.store import FileIdentities, Store, content_key
+
+
+def build(
+    config: str | Path,
+    output: str | Path | None = None,
+    *,
+    workers: int | None = None,
+    memory: int | None = None,
+    rehash: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Load, align, reduce and save a beamtime; resume where an earlier run stopped.
+
+    Files that cannot be read are quarantined with the reason and everything else is built; a warning names them.
+
+    Parameters
+    ----------
+    config
+        beamtime.yaml.
+    output
+        The store to write, `<name>.nxs`; by default beside beamtime.yaml, with its name. `<name>.operando/` beside it is the growing store.
+    workers
+        Processes that read files; by default as the configuration says.
+    memory
+        Bytes that frames may take while they are read; by default as the configuration says.
+    rehash
+        Read every input file again to see whether it changed, instead of trusting size and times.
+
+    Returns
+    -------
+    pathlib.Path
+        The published store.
+
+    Raises
+    ------
+    ConfigError
+        beamtime.yaml cannot be used.
+    ClockError, ContractError, StoreError
+        After everything else was built.
+    """
+    outcome = run(read_config(config), output, workers=workers, memory=memory, rehash=rehash, progress=progress)
+    if outcome.problems:
+        raise outcome.problems[0]
+    for file, reason in outcome.quarantined.items():
+        warnings.warn(f"{file} is quarantined: {reason}", stacklevel=2)
+    return outcome.published
+
+
+def store_paths(config: BeamtimeConfig, output: str | Path | None) -> tuple[Path, Path]:
+    """Give the published file and the live directory of a configuration."""
+    path = Path(output) if output is not None else config.path.with_suffix(".nxs")
+    if path.suffix == ".operando":
+        path = path.with_suffix(".nxs")
+    elif path.suffix != ".nxs":
+        path = path.with_name(path.name + ".nxs")
+    return path, path.with_suffix(".operando")
+
+
+def run(
+    config: BeamtimeConfig,
+    output: str | Path | None = None,
+    *,
+    workers: int | None = None,
+    memory: int | None = None,
+    rehash: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Build as `build` does, and report everything that happened instead of raising."""
+    published, live = store_paths(config, output)
+    outcome = Outcome(published, live)
+    progress = progress or Silent()
+    everything = plan.readings(config)
+    check_recipes(config)
+    with Store(live).writing() as writer:
+        identities = FileIdentities(live, rehash=rehash)
+        for reading in everything:
+            read_frames(reading, writer, identities, outcome, progress, memory or config.settings.memory, workers or config.settings.workers)
+        identities.save()
+        align(config, everything, writer, outcome, progress)
+        _reduce(config, everything, writer, outcome, progress)
+        _publish(config, everything, writer, published, outcome, progress)
+    return outcome
+
+
+# --------------------------------------------------------------------------- reduction
+
+
+def check_recipes(config: BeamtimeConfig) -> None:
+    """Read every recipe before anything is done, so that a misspelt one does not cost a night."""
+    for cell, cell_config in config.cells.items():
+        for name, series in {"echem": cell_config.echem, **cell_config.series}.items():
+            if series is not None and series.recipe is not None:
+                try:
+                    parse_recipe(series.recipe, config.folder)
+                except ConfigError as error:
+                    error.file = error.file or f"{config.path} (cell {cell}, series {name}, recipe)"
+                    raise
+
+
+def _reduce(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any, outcome: Outcome, progress: Progress) -> None:
+    """Run each series' reducer where its frames, recipe or (if it reads it) alignment changed."""
+    store: Store = writer.store
+    consumers = [c for r in everything for c in r.consumers]
+    progress.stage("reduce", len(consumers))
+    for consumer in consumers:
+        cell = config.cells[consumer.cell]
+        settings = cell.echem if consumer.series == "echem" else cell.series[consumer.series]
+        for name in with_setups(store, consumer.cell, consumer.series):
+            parts = store.parts(consumer.cell, name, "frames")
+            if not parts:
+                continue
+            technique = str(store.read(consumer.cell, name, "frames").attrs.get("technique"))
+            if settings is not None and settings.recipe is not None:
+                made, recipe = parse_recipe(settings.recipe, config.folder)
+            elif (standard := default_reducer(technique)) is not None:
+                made, recipe = standard, standard.recipe(reducer=standard.name)
+            else:
+                continue
+            about = cell.about.model_dump(exclude_none=True)
+            aligned = store.parts(consumer.cell, name, "alignment")
+            if made.needs_alignment and not aligned:
+                continue
+            inputs = sorted(p.key for p in parts) + (sorted(p.key for p in aligned) if made.needs_alignment else [])
+            key = plan.reduction_key(made.name, made.version, recipe.model_dump(mode="json"), about, inputs)
+            if all(any(p.key == key for p in store.parts(consumer.cell, name, product)) for product in made.products):
+                continue
+            try:
+                frames = store.read_joined(consumer.cell, name, "frames") if made.needs_alignment else store.read(consumer.cell, name, "frames")
+                frames.attrs["about"] = json.dumps(about)
+                for product, ds in run_reducer(made, recipe, frames).items():
+                    replace(writer, consumer.cell, name, product, ds, key)
+                outcome.done["reductions"] += 1
+            except OperandoError as error:
+                error.file = error.file or f"{consumer.cell}/{name} (reducer {made.name})"
+                outcome.problems.append(error)
+        progress.step()
+
+
+# --------------------------------------------------------------------------- publish
+
+
+def _publish(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any, published: Path, outcome: Outcome, progress: Progress) -> None:
+    """Write the one self-contained file, unless it already holds just this."""
+    store: Store = writer.store
+    text = config.path.read_text(encoding="utf-8")
+    key = content_key("published", __version__, sorted(p.key + p.path for p in store.parts()), text)
+    if store.is_published(published, key):
+        return
+    if not store.parts():
+        return
+    progress.stage("publish", len(store.products()))
+    sources = {
+        r.source: {
+            "loader": r.loader.name,
+            "loader_version": r.loader.version,
+            "zone": r.zone or "",
+            "clock": plain_clock(r.clock),
+            "files": len(r.files),
+        }
+        for r in everything
+    }
+    process = {"program": "operando", "version": __version__, "configuration": text, "sources": sources, "title": config.title}
+    samples = {name: cell.about.model_dump(exclude_none=True) for name, cell in config.cells.items()}
+    store.publish(published, key=key, process=process, samples=samples, writer=writer, progress=progress)
+    outcome.done["published"] += 1

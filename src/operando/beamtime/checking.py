@@ -1,0 +1,105 @@
+"""`operando check`: how every stream stands, before anything is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from operando import plan
+from operando.beamtime.aligning import COORDS, ECHEM, clock_of
+from operando.beamtime.building import check_recipes
+from operando.beamtime.frames import load_one, no_zone
+from operando.beamtime.outcome import Progress, Silent
+from operando.config import BeamtimeConfig, read_config
+from operando.contract import OperandoError
+from operando.loaders import concatenate, select
+from operando.timeline import AlignmentReport, align_frames, annotate, echem_timeline, localise, restart_segments, summarise
+
+
+def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None, *, progress: Progress | None = None) -> AlignmentReport:
+    """Say how every stream of a beamtime stands on the electrochemical timeline, before anything is built.
+
+    Series whose files are in the store already are taken from there; the others are read, and only their times kept. Nothing is written.
+
+    Raises
+    ------
+    ConfigError, ClockError
+        The configuration cannot be used as it is.
+    """
+    if not isinstance(config, BeamtimeConfig):
+        config = read_config(config)
+    progress = progress or Silent()
+    everything = plan.readings(config)
+    check_recipes(config)
+    scanned: dict[plan.Consumer, list[xr.Dataset]] = {}
+    problems: list[str] = []
+    for reading in everything:
+        progress.stage(f"look at {reading.source}", len(reading.files))
+        for path in reading.files:
+            loaded = load_one(reading, path)
+            if isinstance(loaded, OperandoError):
+                problems.append(str(loaded))
+            else:
+                if reading.zone is None and any(ds.attrs["timezone_source"] == "none" for ds in loaded):
+                    raise no_zone(reading, path)
+                for consumer in reading.consumers:
+                    kinds = {ds.attrs["technique"] for ds in loaded}
+                    wanted = consumer.technique or (next(iter(kinds)) if len(kinds) == 1 else consumer.series)
+                    for ds in loaded:
+                        ds = select(ds, consumer.where, file=path) if ds.attrs["technique"] == wanted else ds.isel(time=slice(0, 0))
+                        if ds.sizes["time"]:
+                            scanned.setdefault(consumer, []).append(_light(ds))
+            progress.step()
+    report = AlignmentReport(title=config.title or config.path.name, zone=config.timezone or "UTC", streams=[], voltage={}, problems=problems)
+    for cell in config.cells:
+        here = [(r, c) for r in everything for c in r.consumers if c.cell == cell and c in scanned]
+        echem = None
+        for reading, consumer in sorted(here, key=lambda rc: rc[1].series != "echem"):
+            try:
+                series = _joined(scanned[consumer])
+                series = restart_segments(localise(series, reading.zone))
+                clock = clock_of(reading.clock, reading.zone)
+                if consumer.series == "echem":
+                    capacity = config.cells[cell].about.capacity
+                    aligned = annotate(series, echem_timeline(series, clock, capacity=capacity * 3.6 if capacity else None))
+                    echem = aligned
+                    report.voltage[cell] = _drawn(aligned)
+                else:
+                    aligned = annotate(series, align_frames(series, echem, clock))
+                report.streams.append(summarise(consumer.address, aligned, echem))
+            except OperandoError as error:
+                error.file = error.file or f"source {reading.source} ({consumer.address})"
+                report.problems.append(str(error))
+    return report
+
+
+def _light(ds: xr.Dataset) -> xr.Dataset:
+    """Keep what places frames in time, and the electrochemistry itself."""
+    keep = [c for c in COORDS if c in ds.coords]
+    if ds.attrs["technique"] == "echem":
+        keep += [n for n in ECHEM if n in ds.data_vars]
+    return ds[keep].load()
+
+
+def _joined(many: list[xr.Dataset]) -> xr.Dataset:
+    return concatenate(sorted(many, key=lambda ds: ds["time"].values[0]))
+
+
+def _drawn(echem: xr.Dataset, points: int = 4000) -> tuple[np.ndarray, np.ndarray]:
+    """Thin a voltage curve for drawing (lowest and highest of each stretch) and break it in pauses."""
+    seconds = echem["time"].values.astype(np.int64) * 1e-9
+    volts = np.asarray(echem["voltage" if "voltage" in echem else "potential_we"].values, float)
+    if seconds.size > points:
+        edges = np.linspace(0, seconds.size, points // 2 + 1).astype(int)[:-1]
+        index = np.unique(
+            np.concatenate(
+                [[a + int(np.argmin(volts[a:b])), a + int(np.argmax(volts[a:b]))] for a, b in zip(edges, [*edges[1:], seconds.size], strict=True)]
+            )
+        )
+        seconds, volts, segment = seconds[index], volts[index], np.asarray(echem["segment"].values)[index]
+    else:
+        segment = np.asarray(echem["segment"].values)
+    breaks = np.flatnonzero(np.diff(segment) != 0) + 1
+    return np.insert(seconds, breaks, seconds[breaks - 1]), np.insert(volts, breaks, np.nan)

@@ -1,0 +1,71 @@
+"""`op.load`: files of one loader as one series, by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from operando.contract import ContractError
+from operando.loaders import FileTimes, concatenate, expand, get_loader, load_file, select
+from operando.timeline import localise, restart_segments
+
+
+def load(files: str | Path, loader: str, *, timezone: str | None = None, where: Mapping[str, Any] | None = None, **options: Any) -> xr.Dataset:
+    """Load files with one loader into one series on UTC.
+
+    Nothing is aligned or reduced.
+
+    Parameters
+    ----------
+    files
+        Path or glob.
+    loader
+        Loader name (`operando loaders` lists them), or `my_loader.py:load`.
+    timezone
+        Zone of the instrument's clock, for files that carry none. The analysing computer's zone is never used.
+    where
+        Which frames of a file that holds several techniques, cells or positions.
+    **options
+        The loader's own options, and the general ones: `start`, `exposure` (s), `period` (s), `name_pattern`, `times_from`, `mtime`,
+        `stamp_marks`, `time_uncertainty` (s).
+
+    Returns
+    -------
+    xarray.Dataset
+        A contract series.
+
+    Raises
+    ------
+    LoaderError, ContractError
+        A file cannot be read; the message names it.
+    ClockError
+        The files carry no zone and none is given.
+    ConfigError
+        No such loader, option or file.
+
+    Examples
+    --------
+    >>> xas = op.load("xas/*.txt", "xas-columns", preset="soleil-rock", timezone="Europe/Paris")   # doctest: +SKIP
+    """
+    times = {k: options.pop(k) for k in list(options) if k in FileTimes.__dataclass_fields__ and k != "base"}
+    chosen = get_loader(loader)
+    where = dict(where or {})
+    technique = where.pop("technique", None)
+    found: list[xr.Dataset] = []
+    for path in expand(files):
+        for ds in load_file(chosen, path, options, FileTimes(**times, base=Path())):
+            if technique in (None, ds.attrs["technique"]):
+                ds = select(ds, where)
+                if ds.sizes["time"]:
+                    found.append(ds)
+    if not found:
+        raise ContractError("no frame fits where=", file=str(files), found=where or technique)
+    kinds = sorted({ds.attrs["technique"] for ds in found})
+    if len(kinds) > 1:
+        raise ContractError("the files hold several techniques", file=str(files), found=", ".join(kinds), hint='choose one: where={"technique": ...}')
+    found.sort(key=lambda ds: ds["time"].values[0])
+    series = concatenate(found)
+    return restart_segments(localise(series, timezone))

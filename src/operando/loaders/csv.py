@@ -1,0 +1,635 @@
+"""CSV and text exports of cyclers, and sensor logs: any table of numbers with a column of time.
+
+Recognised with no option: Landt csv, Neware BTSDA csv, Maccor text, Arbin csv. Anything else with a header whose names
+say what they are (`Ecell (V)`, `I/mA`, `Time [s]`) works the same way; the rest is said with `columns:`.
+
+**What is read.** Delimiter (comma, semicolon, tab, bar, blanks), decimal mark, encoding, line ends (CR too), preamble,
+comment lines and a line of units are found out from the first lines; a `.gz` is unpacked. Preamble lines `key: value`
+become `claims`. Each column is taken apart into name and unit (`columns.split_label`); unknown columns survive under
+their snake_case name. An echem column needs a unit; a sensor channel without one is `1`. A last, half-written line is left out.
+
+**Time.** `columns: {time: Name}` or found by name. Stamps: ISO with or without offset, `m/d/Y` and `d/m/Y` with or
+without AM/PM, `d.m.Y`, month names, Excel days (1900 system), epoch seconds or milliseconds (UTC), date and time in two
+columns, or `time_format:` (strptime words or excel, epoch, epoch_ms, labview, elapsed). `05/06/2026` is never guessed: a
+field above 12, the order of the rows or the test clock beside it decides, or it is refused. Seconds since the start:
+numbers with their unit, or `HH:MM:SS` (any number of hours). Stamps win over the test clock, which stops in pauses; where
+stamps are cut to whole seconds, the finer test clock places records between them (`cycler.refined`), so no record leaves
+its second. Stamps without offset stay wall-clock times. A backward step begins a new `segment`; nothing is sorted. A file
+with elapsed time only gives a counter, unless its preamble states an unambiguous start.
+
+**Neware** (BTSDA): `Date` are wall-clock stamps of the exporting computer; `Time` restarts with each step, `Cumulative
+Time` is the test clock; current is signed, charge positive. **Maccor**: `DPT Time` are stamps; `TestTime` has no unit and
+is in minutes in the file this was measured on (1.000000 beside one minute of DPT Time): its unit is taken from the stamps;
+current is unsigned and gets its sign from `Md` (C charge, D discharge). `Cap.` restarts with each step. **Landt**: rows end in a
+comma, so they have one (empty) field more than the header has names; current is signed, charge positive; capacities
+restart with each step and are printed to 1e-4 Ah. **Arbin**: `Date_Time` as Excel days or text; current is signed.
+
+**Output.** echem: voltage V, current A (positive charges the cell; sign checked against the step type, else against the
+capacity counters, and mended where instruments give |I| or the opposite), charge C (net, continuous over the resets of
+the counters; zero arbitrary), cycle, step, step_type (text), the counters as written, test_time. sensor: one channel per column,
+with `sampling` (continuous unless said) and `transport_delay_s`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from operando.contract import UNITS, ContractError, LoaderError, convert, quantity, series
+from operando.contract.techniques import SAMPLINGS
+from operando.loaders import stamps as clocks
+from operando.loaders.columns import HEAD_BYTES, Table, read_table, sniff, snake_case, split_label, table_text, unit_of
+from operando.loaders.cycler import UNIFORM, boundaries, echem, refined, segments
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+TECHNIQUES = ("echem", "sensor")
+VERSION = "1"
+
+_DIALECTS: tuple[tuple[str, frozenset[str]], ...] = (
+    ("Landt csv export", frozenset("channel_index cycle_index step_index test_time step_time current voltage".split())),
+    ("Neware BTSDA csv export", frozenset("data_point cycle_index step_index step_type current voltage date".split())),
+    ("Neware BTSDA csv export", frozenset("data_point cycle_index step_index step_type current voltage time".split())),
+    ("Maccor text export", frozenset("rec step test_time step_time md es dpt_time voltage current".split())),
+    ("Maccor text export", frozenset("rec step test_time step_time state es dpt_time volts amps".split())),
+    ("Arbin csv export", frozenset("data_point test_time step_time step_index cycle_index current voltage charge_capacity discharge_capacity".split())),
+    ("Arbin csv export", frozenset("date_time test_time step_time step_index cycle_index current voltage charge_capacity discharge_capacity".split())),
+)
+_SAME = {"datapoint": "data_point", "record": "rec", "d_pt_time": "dpt_time"}
+
+_ROLES: dict[str, tuple[str, ...]] = {
+    "voltage": tuple("voltage ecell e_cell ewe_ece cell_voltage voltage_cell u_cell vcell v_cell volts volt battery_voltage bat_voltage ewe potential u e v".split()),
+    "current": tuple("current i current_cell cell_current i_cell amps amp ampere".split()),
+    "charge": tuple("charge net_charge net_capacity q_qo q_q0 dq_net".split()),
+    "charge_capacity": tuple("charge_capacity chg_cap charging_capacity q_charge chg_capacity charge_cap capacity_charge chgcap qchg".split()),
+    "discharge_capacity": tuple(
+        "discharge_capacity dchg_cap discharging_capacity q_discharge dchg_capacity dischg_cap dch_cap discharge_cap capacity_discharge dchgcap qdchg".split()
+    ),
+    "capacity": tuple("capacity cap amp_hr step_capacity capacitance_density".split()[:4]),
+    "cycle": tuple("cycle cycle_index cycle_number cycle_no cyc cycle_count cycle_id cycle_c cycle_num".split()),
+    "step": tuple("step step_index step_number step_no step_id ns stp step_num".split()),
+    "step_type": tuple("step_type step_name md mode state status step_mode".split()),
+    "step_time": tuple("step_time".split()),
+}
+_DIMENSION = {"voltage": "V", "current": "A", "charge": "C", "charge_capacity": "C", "discharge_capacity": "C", "capacity": "C", "step_time": "s"}
+_SINGLE = frozenset("u e v i".split())  # a name of one letter counts only with its unit
+_IMPLIED = {"volts": "V", "volt": "V", "amps": "A", "amp": "A", "ampere": "A", "amp_hr": "A*h"}
+_STAMPS = tuple(
+    "date_time datetime date_time_iso_string timestamp time_stamp dpt_time date absolute_time system_time real_time date_and_time unix_time epoch posix_time "
+    "utc_time time_utc local_time clock date_time_utc datetime_utc".split()
+)
+_CLOCKS = tuple("test_time total_time cumulative_time elapsed_time elapsed run_time time_elapsed relative_time time t seconds".split())
+_RECORDS = frozenset("rec record data_point record_number record_no point rec_num index row record_id".split())
+_COORDS = frozenset("time source_time exposure segment setup source source_index quality stamp position live_time monitor".split())
+_SCALE = {("mV", "V"): 1e-3, ("mA", "A"): 1e-3, ("uA", "A"): 1e-6, ("A*h", "C"): 3600.0, ("mA*h", "C"): 3.6, ("min", "s"): 60.0, ("h", "s"): 3600.0, ("ms", "s"): 1e-3}
+_START = re.compile(r"(?:test )?(?:start(?:ed)?(?:[ _](?:time|date|at|datetime))?|acquisition started(?: on)?|begin(?:ning)?|date[ _]?time|date and time)", re.IGNORECASE)
+
+
+@dataclass
+class _Field:
+    """One column: where it is, its variable name, its unit, its label as written."""
+
+    position: int
+    name: str
+    unit: str | None
+    label: str
+
+
+@dataclass
+class _Clock:
+    """When the rows were recorded, for `series`; the test clock in seconds beside it; the columns that were used up."""
+
+    start: np.ndarray | None
+    elapsed: np.ndarray | None
+    utc: bool
+    segment: np.ndarray
+    sigma: float
+    how: str
+    test_time: np.ndarray | None
+    used: set[int]
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    technique: str | None = None,
+    columns: Mapping[str, Any] | None = None,
+    others: bool = True,
+    time_format: str | None = None,
+    time_unit: str | None = None,
+    separator: str | None = None,
+    decimal: str | None = None,
+    comment: str | None = None,
+    encoding: str | None = None,
+    current_sign: str | None = None,
+    interval: str = "instant",
+    sampling: str | Mapping[str, str] | None = None,
+    transport_delay: Any = 0.0,
+) -> xr.Dataset:
+    """Read a table of text as electrochemistry or as a sensor log.
+
+    Parameters
+    ----------
+    technique
+        `echem` or `sensor`; by default echem if a voltage column is recognised.
+    columns
+        Our name -> column, as written or as its number from 1, or `{column: "I (mA)", unit: mA}`. `time` may name a
+        list (date and time) and give `unit` or `format`. Names of echem: voltage, current, charge, charge_capacity,
+        discharge_capacity, capacity, cycle, step, step_type, step_time; any other name is kept as it is.
+    others
+        Keep the columns that are not named.
+    time_format, time_unit
+        Form of the stamps (strptime words, or excel, epoch, epoch_ms, labview, iso, elapsed); unit of elapsed time.
+    separator, decimal, comment, encoding
+        How the text is written, where it is not found out rightly; `separator: blank` is runs of blanks.
+    current_sign
+        What a positive current does as written: `charge` or `discharge`. Found out by default.
+    interval
+        What a record's current speaks for: `instant`, the interval `ending` or `starting` at it.
+    sampling
+        Sensor: continuous, step, event or sample; for all channels, or channel -> one.
+    transport_delay
+        Sensor: seconds (or `12 s`) from the cell to the sensor; for all channels, or channel -> one.
+
+    Returns
+    -------
+    xarray.Dataset
+        One series, times as written.
+
+    Raises
+    ------
+    LoaderError
+        Not a table of numbers, no time, a unit that is not said, stamps that can be read in two ways.
+    """
+    if technique not in (None, *TECHNIQUES):
+        raise LoaderError("csv does not give this technique", file=path, found=repr(technique), expected="echem or sensor")
+    if columns is not None and not isinstance(columns, Mapping):
+        raise LoaderError("columns is not a map", file=path, found=repr(columns)[:80], expected="columns: {voltage: Ecell (V), time: Time [s]}")
+    table = read_table(path, separator=separator, decimal=decimal, comment=comment, encoding=encoding)
+    fields = _fields(table)
+    named = {str(k): _chosen(path, str(k), v, fields) for k, v in (columns or {}).items() if str(k) != "time"}
+    clock = _clock(path, table, fields, (columns or {}).get("time"), time_format, time_unit, {f.position for f in named.values()})
+    free = [f for f in fields if f.position not in clock.used and f.position not in {g.position for g in named.values()} and not table.frame[f.position].isna().all()]
+    roles = dict(named)
+    if technique != "sensor":
+        for role in _ROLES:
+            if role not in roles and (match := _recognised(role, free)) is not None:
+                roles[role] = match
+    technique = technique or ("echem" if "voltage" in roles else "sensor")
+    made = _echem if technique == "echem" else _sensor
+    taken = roles if technique == "echem" else named
+    rest = [f for f in free if f.position not in {g.position for g in taken.values()}] if others else []
+    attrs: dict[str, Any] = {"time_written_as": clock.how}
+    if dialect := _dialect(fields):
+        attrs["instrument"] = dialect
+    if table.layout.preamble:
+        attrs["claims"] = json.dumps(table.layout.preamble, ensure_ascii=False)
+    if table.notes:
+        attrs["notes"] = "; ".join(table.notes[:10])
+    if technique == "echem":
+        variables, quality = _echem(path, table, taken, rest, clock, current_sign, interval, attrs)
+    else:
+        variables, quality = _sensor(path, table, taken, rest, sampling, transport_delay, attrs), 0
+    del made
+    start, origin = clock.start, "header"
+    utc: bool | None = clock.utc
+    if start is None and (begun := _stated_start(table.layout.preamble, path)) is not None:
+        start, utc = begun
+        attrs["time_written_as"] += "; start from the preamble"
+    return series(
+        technique,
+        variables,
+        source=path,
+        start=start,
+        elapsed=clock.elapsed,
+        utc=utc,
+        time_origin=origin,
+        time_uncertainty=clock.sigma,
+        segment=clock.segment,
+        quality=quality,
+        attrs=attrs,
+    )
+
+
+def claims(path: str | os.PathLike[str]) -> str | None:
+    """Say which known dialect a file is; None for any other table, however readable."""
+    try:
+        if Path(path).suffix.lower() not in (".csv", ".txt", ".tsv", ".dat", ".gz", ".asc", ""):
+            return None
+        text = table_text(path, limit=HEAD_BYTES)
+        layout = sniff(text, path)
+        return _dialect([_Field(i, snake_case(split_label(n)[0]), None, n) for i, n in enumerate(layout.names)])
+    except LoaderError:
+        return None
+
+
+def _dialect(fields: Iterable[_Field]) -> str | None:
+    names = {_SAME.get(f.name, f.name) for f in fields}
+    return next((text for text, wanted in _DIALECTS if wanted <= names), None)
+
+
+def _fields(table: Table) -> list[_Field]:
+    out = []
+    for i, label in enumerate(table.layout.names):
+        if not label:
+            continue
+        name, unit = split_label(label) if table.layout.has_header else (label, None)
+        name = re.sub(r"\s*[(\[](?:d+[:-])?h+:m+(?::s+(?:[.:,]m*s*)?)?[)\]]\s*$", "", name, flags=re.IGNORECASE)
+        snake = snake_case(name)
+        out.append(_Field(i, snake, table.layout.units[i] or unit or _IMPLIED.get(snake), label))
+    return out
+
+
+def _chosen(path: str | os.PathLike[str], name: str, spec: Any, fields: Sequence[_Field]) -> _Field:
+    """Find the column a line of `columns:` names."""
+    unit = None
+    if isinstance(spec, Mapping):
+        unknown = [str(k) for k in spec if k not in ("column", "unit", "format")]
+        if unknown or "column" not in spec:
+            raise LoaderError(f"columns: {name}: is not understood", file=path, found=", ".join(unknown) or "no column:", expected="column, unit")
+        unit, spec = spec.get("unit"), spec["column"]
+        if unit is not None and (known := unit_of(str(unit))) is not None:
+            unit = known
+    if isinstance(spec, int) and not isinstance(spec, bool):
+        match = next((f for f in fields if f.position == spec - 1), None)
+    else:
+        text = str(spec).strip()
+        match = next((f for f in fields if f.label.strip() == text), None) or next((f for f in fields if f.label.strip().lower() == text.lower()), None)
+        alike = [f for f in fields if f.name == snake_case(text)]
+        match = match or (alike[0] if len(alike) == 1 else None)
+    if match is None:
+        raise LoaderError(
+            f"there is no column {spec!r} for {name}", file=path, found=", ".join(f.label for f in fields[:30]), hint="columns are named as written, or numbered from 1"
+        )
+    return _Field(match.position, match.name, str(unit) if unit is not None else match.unit, match.label)
+
+
+def _recognised(role: str, free: Sequence[_Field]) -> _Field | None:
+    """Find the column whose name (and kind of unit) says that it is this."""
+    for name in _ROLES[role]:
+        for f in free:
+            if f.name == name and not (name in _SINGLE and f.unit is None):
+                wanted = _DIMENSION.get(role)
+                if wanted is None or f.unit is None or _factor(f.unit, wanted) is not None:
+                    return f
+    return None
+
+
+def _factor(unit: str, target: str) -> float | None:
+    if unit == target:
+        return 1.0
+    if (unit, target) in _SCALE:
+        return _SCALE[unit, target]
+    try:
+        return float(convert(1.0, unit, target))
+    except ContractError:
+        return None
+
+
+# --- time ------------------------------------------------------------------------------------------------------------
+
+
+def _clock(
+    path: str | os.PathLike[str], table: Table, fields: Sequence[_Field], spec: Any, form: str | None, unit: str | None, taken: set[int]
+) -> _Clock:
+    """Find the columns of time and read them."""
+    if isinstance(spec, Mapping) and "format" in spec:
+        form = str(spec["format"])
+    explicit = spec["column"] if isinstance(spec, Mapping) and "column" in spec else spec
+    frame, line = table.frame, table.line(0)
+    free = [f for f in fields if f.position not in taken]
+    stamp: pd.Series | None = None
+    stamp_name, named, used = "", True, set()
+    clock: _Field | None = None
+    if isinstance(explicit, Sequence) and not isinstance(explicit, str):
+        parts = [_chosen(path, "time", one, fields) for one in explicit]
+        if not parts:
+            raise LoaderError("columns: time: names no column", file=path)
+        stamp_name, used = " + ".join(f.label for f in parts), {f.position for f in parts}
+        stamp = _joined(frame, parts)
+    elif explicit is not None:
+        chosen = _chosen(path, "time", spec, fields)
+        if isinstance(spec, Mapping) and chosen.unit is not None and spec.get("unit") is not None:
+            unit = chosen.unit
+        is_stamp, named = _is_stamp(frame[chosen.position], chosen, form)
+        if is_stamp:
+            stamp, stamp_name, used = frame[chosen.position], chosen.label, {chosen.position}
+        else:
+            clock = chosen
+    else:
+        found = _find_stamp(frame, free, form)
+        if found is not None:
+            stamp, stamp_name, used, named = found
+    if clock is None and (explicit is None or stamp is not None):
+        clock = _find_clock(frame, [f for f in free if f.position not in used])
+    if stamp is None and clock is None:
+        raise LoaderError(
+            "no column of time is recognised", file=path, found=", ".join(f.label for f in fields[:30]), hint="name it: columns: {time: NAME}, or its number from 1"
+        )
+    seconds, clock_unit = None, None
+    if clock is not None:
+        used = used | {clock.position}
+        clock_unit = unit or clock.unit
+        if clock_unit is not None and _factor(clock_unit, "s") is None:
+            raise LoaderError(f"the time column {clock.label!r} is not in a unit of time", file=path, found=clock_unit, expected="s, min, h, ms")
+        if stamp is None or clock_unit is not None or frame[clock.position].dtype.kind not in "iuf":
+            if stamp is None or frame[clock.position].notna().all():
+                seconds = clocks.read_elapsed(frame[clock.position], clock_unit, path, name=clock.label, line=line)
+    if stamp is None:
+        assert seconds is not None and clock is not None
+        return _Clock(None, seconds, False, segments(seconds), 0.0, f"{clock.label}: elapsed time", None, used)
+    read = clocks.read_stamps(stamp, path, name=stamp_name, form=None if form == "elapsed" else form, named=named, elapsed=seconds, line=line)
+    origin = read.values[0]
+    since = (read.values - origin) / np.timedelta64(1, "s")
+    how = f"{stamp_name}: {read.how}"
+    if clock is not None and seconds is None and frame[clock.position].dtype.kind in "iuf" and frame[clock.position].notna().all():
+        raw = frame[clock.position].to_numpy(dtype=float)
+        if (clock_unit := _unit_by(raw, since)) is not None:
+            seconds = np.asarray(convert(raw, clock_unit, "s"), float)
+            how += f"; {clock.label} is in {clock_unit} (by the stamps)"
+    segment = segments(read.values)
+    finer = refined(since, seconds, read.resolution, segment)
+    if finer is not None:
+        how += f"; placed within {read.resolution:g} s by {clock.label if clock else 'the test clock'}"
+    return _Clock(read.values, finer, read.utc, segment, read.resolution * UNIFORM, how, seconds, used)
+
+
+def _is_stamp(column: pd.Series, field: _Field, form: str | None) -> tuple[bool, bool]:
+    """Say whether a chosen time column holds stamps (not elapsed time), and whether its name says so."""
+    named = bool(re.search(r"date|stamp|epoch|unix|posix|utc|dpt", field.name))
+    if form is not None:
+        return form != "elapsed", True
+    if column.dtype.kind in "iuf":
+        if field.unit is not None and field.unit not in ("s", "ms", "d"):
+            return False, named
+        return clocks.numeric_form(column, named=named) is not None or (named and field.unit is None), named
+    return clocks.looks_like_stamps(column), True
+
+
+def _find_stamp(frame: pd.DataFrame, free: Sequence[_Field], form: str | None) -> tuple[pd.Series, str, set[int], bool] | None:
+    """Find a column (or a date and a time of day beside it) of absolute stamps."""
+    if form == "elapsed":
+        return None
+    ranked = sorted((f for f in free), key=lambda f: _STAMPS.index(f.name) if f.name in _STAMPS else len(_STAMPS))
+    for f in ranked:
+        column = frame[f.position]
+        if column.isna().any() and column.isna().mean() > 0.5:
+            continue
+        named = f.name in _STAMPS or bool(re.search(r"date|time_?stamp|epoch|unix", f.name))
+        if column.dtype.kind in "iuf":
+            if (named and (form is not None or clocks.numeric_form(column, named=True))) or (f.name in _CLOCKS and f.unit in (None, "s") and clocks.numeric_form(column, named=False)):
+                return column, f.label, {f.position}, named
+        elif form is not None and named:
+            return column, f.label, {f.position}, True
+        elif clocks.looks_like_stamps(column):
+            first = str(column.dropna().iloc[0]).strip()
+            if re.search(r"\d:\d\d", first):
+                return column, f.label, {f.position}, True
+            day = next(
+                (g for g in free if g.position != f.position and re.search(r"time|clock|hour|heure|uhr", g.name) and _time_of_day(frame[g.position])), None
+            )
+            if day is not None:
+                return _joined(frame, [f, day]), f"{f.label} + {day.label}", {f.position, day.position}, True
+    return None
+
+
+def _time_of_day(column: pd.Series) -> bool:
+    values = column.dropna().astype(str).head(5)
+    return len(values) > 0 and bool(values.str.fullmatch(r"\s*\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?:\s*[AaPp]\.?[Mm]\.?)?\s*").all())
+
+
+def _joined(frame: pd.DataFrame, parts: Sequence[_Field]) -> pd.Series:
+    text = frame[parts[0].position].astype("string").str.strip()
+    for f in parts[1:]:
+        text = text + " " + frame[f.position].astype("string").str.strip()
+    return text.astype(object)
+
+
+def _find_clock(frame: pd.DataFrame, free: Sequence[_Field]) -> _Field | None:
+    for name in _CLOCKS:
+        for f in free:
+            if f.name == name and (frame[f.position].dtype.kind in "iuf" or _duration(frame[f.position])):
+                return f
+    return None
+
+
+def _duration(column: pd.Series) -> bool:
+    values = column.dropna().astype(str).head(5)
+    return len(values) > 0 and bool(values.str.contains(r"\d:\d\d").all()) and not clocks.looks_like_stamps(column)
+
+
+def _unit_by(clock: np.ndarray, since: np.ndarray) -> str | None:
+    """Tell the unit of a test clock from the stamps beside it."""
+    lag = max(1, len(clock) // 10)
+    run, wall = clock[lag:] - clock[:-lag], since[lag:] - since[:-lag]
+    good = (run > 0) & (wall > 0)
+    if good.sum() < 1:
+        return None
+    ratio = float(np.median(wall[good] / run[good]))
+    return next((unit for unit, s in (("s", 1.0), ("min", 60.0), ("h", 3600.0), ("ms", 1e-3), ("d", 86400.0)) if abs(ratio / s - 1) < 0.05), None)
+
+
+def _stated_start(preamble: Mapping[str, str], path: str | os.PathLike[str]) -> tuple[np.datetime64, bool] | None:
+    """Read the start from a preamble line such as `Started: 2026-06-03 10:00:00`, if it can be read in one way only."""
+    import pandas as pd
+
+    for key, value in preamble.items():
+        if _START.fullmatch(key.strip()):
+            try:
+                read = clocks.read_stamps(pd.Series([value]), path, name=key)
+                return read.values[0], read.utc
+            except LoaderError:
+                continue
+    return None
+
+
+# --- variables -------------------------------------------------------------------------------------------------------
+
+
+def _numbers(path: str | os.PathLike[str], table: Table, f: _Field, role: str, *, convert_to: str | None = None) -> np.ndarray:
+    column = table.frame[f.position]
+    if column.dtype.kind not in "iuf":
+        import pandas as pd
+
+        odd = pd.to_numeric(column, errors="coerce").isna() & column.notna()
+        row = int(odd.to_numpy().argmax())
+        raise LoaderError(
+            f"column {f.label!r} for {role} is not numbers", file=path, found=f"{str(column.iloc[row])[:40]!r} in row {row + 1}, line {table.line(row)} or near"
+        )
+    values = column.to_numpy()
+    if convert_to is None:
+        return values if values.dtype.kind in "iu" else values.astype(float)
+    if f.unit is None:
+        raise LoaderError(
+            f"the unit of column {f.label!r} is not said",
+            file=path,
+            expected=f"a name such as {f.label!r} with ({convert_to}), or a unit",
+            hint=f"columns: {{{role}: {{column: {f.label}, unit: {convert_to}}}}}",
+        )
+    factor = _factor(f.unit, convert_to)
+    if factor is None:
+        raise LoaderError(f"column {f.label!r} is not a {role}", file=path, found=f.unit, expected=f"a unit of {convert_to}")
+    values = values.astype(float)
+    return values if factor == 1.0 else values * factor
+
+
+def _kept(path: str | os.PathLike[str], table: Table, fields: Iterable[tuple[str, _Field]], taken: Iterable[str], *, words: bool) -> dict[str, tuple[Any, ...]]:
+    """Give the columns nothing is known of, under their own names, units as written."""
+    out: dict[str, tuple[Any, ...]] = {}
+    seen = set(taken) | _COORDS
+    for wish, f in fields:
+        column = table.frame[f.position]
+        attrs = {"long_name": f.label}
+        if column.dtype.kind not in "iuf":
+            if words and column.nunique() <= 64:
+                out[_unused(wish, seen)] = ("time", column.fillna("").astype(str).to_numpy(dtype=object), None, attrs)
+            continue
+        values = column.to_numpy()
+        if f.name in _RECORDS and values.dtype.kind in "iu" and len(values) > 1 and (np.diff(values) == 1).all():
+            continue  # numbers the rows: that is source_index
+        unit = f.unit or "1"
+        base = wish if wish not in UNITS or _factor(unit, UNITS[wish]) is not None and not (wish == "energy" and unit != "eV") else f"{wish}_logged"
+        out[_unused(base, seen)] = ("time", values if values.dtype.kind in "iu" else values.astype(float), unit, attrs)
+    return out
+
+
+def _unused(name: str, seen: set[str]) -> str:
+    base = f"{name}_column" if name in _COORDS else name
+    free, i = base, 2
+    while free in seen:
+        free, i = f"{base}_{i}", i + 1
+    seen.add(free)
+    return free
+
+
+def _echem(
+    path: str | os.PathLike[str],
+    table: Table,
+    roles: Mapping[str, _Field],
+    rest: Sequence[_Field],
+    clock: _Clock,
+    current_sign: str | None,
+    interval: str,
+    attrs: dict[str, Any],
+) -> tuple[dict[str, tuple[Any, ...]], np.ndarray]:
+    if "voltage" not in roles and "potential_we" not in roles:
+        raise LoaderError("no voltage column is recognised", file=path, found=", ".join(n for n in table.layout.names[:30] if n), hint="columns: {voltage: NAME}")
+    got = {role: _numbers(path, table, f, role, convert_to=_DIMENSION[role]) for role, f in roles.items() if role in _DIMENSION and role != "step_time"}
+    if "step_time" not in roles:
+        # Neware calls the step clock `Time` where the test clock is `Cumulative Time` or `Total Time`
+        named_time = next((f for f in rest if f.name == "time"), None)
+        step_field = named_time
+    else:
+        step_field = roles["step_time"]
+    step_time = None
+    if step_field is not None and table.frame[step_field.position].notna().all():
+        same = _Field(step_field.position, step_field.name, step_field.unit or _test_unit(clock), step_field.label)
+        try:
+            step_time = clocks.read_elapsed(table.frame[same.position], same.unit, path, name=same.label)
+        except LoaderError:
+            step_time = None
+    numbering = {}
+    for role in ("cycle", "step"):
+        if role in roles and table.frame[roles[role].position].dtype.kind in "iuf":
+            numbering[role] = table.frame[roles[role].position].to_numpy()
+    states = table.frame[roles["step_type"].position].fillna("").astype(str).to_numpy(dtype=object) if "step_type" in roles else None
+    if states is not None and table.frame[roles["step_type"].position].dtype.kind in "iuf":
+        states = None
+    voltage = got.pop("voltage", None)
+    nothing = voltage is None
+    made = echem(
+        np.full(len(table.frame), np.nan) if voltage is None else voltage,
+        got.pop("current", None),
+        **got,
+        **numbering,
+        step_time=step_time,
+        states=states,
+        current_sign=current_sign,
+        interval=interval,
+    )
+    if nothing:
+        made.variables.pop("voltage")
+    attrs.update(made.notes)
+    out = made.variables
+    spent = {f.position for role, f in roles.items() if role in ("voltage", "current", "charge", "cycle", "step", "step_type", "step_time")}
+    if clock.test_time is not None:
+        out["test_time"] = ("time", clock.test_time, "s", {"long_name": "test clock of the instrument"})
+    counters = [(role, f) for role, f in roles.items() if f.position not in spent]
+    renamed = [(_renamed(f), f) for f in rest if f is not step_field or step_time is None]
+    kept = _kept(path, table, [*counters, *renamed], out, words=False)
+    dropped = [f.label for _, f in renamed if table.frame[f.position].dtype.kind not in "iuf"]
+    if dropped:
+        attrs["dropped_columns"] = ", ".join(dropped)
+    for name in ("potential_we", "potential_ce", "control_voltage"):
+        if name in kept and kept[name][2] not in ("V", "mV"):
+            raise LoaderError(f"the unit of {name} is not said", file=path, found=kept[name][2], expected="V or mV")
+    return {**out, **kept}, made.quality if not nothing else np.zeros(len(table.frame), np.int32)
+
+
+def _test_unit(clock: _Clock) -> str | None:
+    """Give the step clock the unit the test clock was found to have."""
+    match = re.search(r" is in (\w+) \(by the stamps\)", clock.how)
+    return match[1] if match else None
+
+
+def _renamed(f: _Field) -> str:
+    """Give an echem column the name it has in every cycler's series."""
+    same = {"chg_energy": "charge_energy", "dchg_energy": "discharge_energy", "charging_energy": "charge_energy", "discharging_energy": "discharge_energy"}
+    if f.name in ("energy", "ener", "watt_hr"):
+        return "cell_energy"
+    if f.name in ("temp", "temperature", "t1", "temp_1", "aux_temperature_1", "cell_temperature") and f.unit == "degC":
+        return "temperature" if f.name in ("temp", "temperature", "cell_temperature") else f.name
+    return same.get(f.name, f.name)
+
+
+def _sensor(
+    path: str | os.PathLike[str],
+    table: Table,
+    named: Mapping[str, _Field],
+    rest: Sequence[_Field],
+    sampling: str | Mapping[str, str] | None,
+    transport_delay: Any,
+    attrs: dict[str, Any],
+) -> dict[str, tuple[Any, ...]]:
+    for role, f in named.items():
+        if table.frame[f.position].dtype.kind not in "iuf" and not table.frame[f.position].nunique() <= 64:
+            _numbers(path, table, f, role)
+    channels = _kept(path, table, [*named.items(), *((f.name, f) for f in rest)], (), words=True)
+    if not channels:
+        raise LoaderError("no channel is left", file=path, found=", ".join(n for n in table.layout.names[:30] if n), hint="name channels in columns:")
+    kinds = _per_channel(path, "sampling", sampling, channels)
+    delays = _per_channel(path, "transport_delay", transport_delay, channels)
+    out = {}
+    for name, (dims, values, unit, more) in channels.items():
+        kind = kinds.get(name) or ("continuous" if values.dtype.kind in "iuf" else "step")
+        if kind not in SAMPLINGS:
+            raise LoaderError(f"sampling of {name} is not known", file=path, found=repr(kind), expected=", ".join(SAMPLINGS))
+        delay = delays.get(name) or 0.0
+        try:
+            seconds = float(delay) if isinstance(delay, int | float) else quantity(str(delay), "s")
+        except ContractError as error:
+            raise LoaderError(f"transport_delay of {name} is not a time: {error.problem}", file=path, found=repr(delay), expected="12 s") from None
+        out[name] = (dims, values, unit, {**more, "sampling": kind, "transport_delay_s": seconds})
+    dropped = [f.label for f in rest if table.frame[f.position].dtype.kind not in "iuf" and table.frame[f.position].nunique() > 64]
+    if dropped:
+        attrs["dropped_columns"] = ", ".join(dropped)
+    return out
+
+
+def _per_channel(path: str | os.PathLike[str], option: str, given: Any, channels: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        return dict.fromkeys(channels, given)
+    by_name = {str(k) if str(k) in channels else snake_case(str(k)): v for k, v in given.items()}
+    unknown = [k for k in by_name if k not in channels]
+    if unknown:
+        raise LoaderError(f"{option}: names no channel", file=path, found=", ".join(unknown), expected=", ".join(list(channels)[:30]))
+    return by_name

@@ -1,0 +1,20 @@
+"""Where a beamtime is kept: immutable parts and a manifest while it grows, one self-contained NeXus file once published.
+
+`Store(path)` is the growing directory, `open_beamtime(path)` opens either as one lazy `xarray.DataTree`.
+"""
+
+from operando._lazy import attach
+
+_lazy = {
+    "FileIdentities": "identity",
+    "Part": "manifest",
+    "Store": "directory",
+    "Writer": "writing",
+    "content_key": "identity",
+    "open_beamtime": "opening",
+    "overviews": "opening",
+    "provenance": "opening",
+}
+__getattr__, __dir__ = attach(__name__, _lazy)
+
+__all__ = ["FileIdentities", "Part", "Store", "Writer", "content_key", "open_beamtime", "overviews", "provenance"]

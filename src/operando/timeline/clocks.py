@@ -1,0 +1,253 @@
+"""Clocks: t = t_source + offset + drift * (t_source - at), with what is not known about them.
+
+A clock is given in beamtime.yaml or estimated; both are the same `Clock`. An estimate carries how it was made (`method`,
+`evidence`, `profile`) and whether it may be used (`status`): only `ok` is ever applied.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from operando.contract.build import as_stamps
+from operando.contract.errors import ClockError, ContractError
+
+METHODS = ("given", "events", "shared_signal", "physics")
+STATUSES = ("ok", "ambiguous", "no_edges", "models_disagree", "too_few")
+_NS = 10**9
+
+
+@dataclass(frozen=True)
+class Clock:
+    """One instrument's clock against the cell's timeline.
+
+    Parameters
+    ----------
+    offset
+        Seconds ADDED to the source's stamps.
+    drift
+        Seconds per second the offset grows with the source's time; below 1e-2.
+    at
+        Stamp of the SOURCE clock (UTC) at which `offset` holds; None: the first stamp it is applied to. Where frames
+        are aligned that is the first stamp of their segment, so a growing series never moves what was aligned.
+    uncertainty, drift_uncertainty
+        1 sigma of offset (s) and drift (s/s).
+    covariance
+        Covariance of offset and drift, s.
+    method, evidence, status
+        How it was found, in one of `METHODS`; on what grounds, in words; whether it may be used, one of `STATUSES`.
+    profile
+        Likelihood profile of an estimate, whatever its method keeps; takes no part in comparisons.
+
+    Raises
+    ------
+    ClockError
+        Numbers that are not finite or out of range, or an unknown method or status.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> clock = Clock(offset=-37.0, drift=1e-5, at="2026-06-03T10:00:00", uncertainty=1.0)
+    >>> t, sigma = clock.to_echem(np.array(["2026-06-03T10:00:00", "2026-06-03T20:00:00"], "datetime64[ns]"))
+    >>> [str(x)[11:23] for x in t], sigma.tolist()
+    (['09:59:23.000', '19:59:23.360'], [1.0, 1.0])
+    """
+
+    offset: float = 0.0
+    drift: float = 0.0
+    at: Any = None
+    uncertainty: float = 0.0
+    drift_uncertainty: float = 0.0
+    covariance: float = 0.0
+    method: str = "given"
+    evidence: str = ""
+    status: str = "ok"
+    profile: Any = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("offset", "drift", "uncertainty", "drift_uncertainty", "covariance"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not math.isfinite(value):
+                raise ClockError(f"{name} of a clock is not a finite number", found=repr(value), expected="seconds" if "drift" not in name else "s/s")
+            object.__setattr__(self, name, float(value))
+        if abs(self.drift) >= 1e-2:
+            raise ClockError("a drift no clock has", found=f"{self.drift} s/s", expected="below 0.01 s/s", hint="a drift in ppm is 1e-6 s/s")
+        if self.uncertainty < 0 or self.drift_uncertainty < 0:
+            raise ClockError("a negative uncertainty", found=f"uncertainty={self.uncertainty}, drift_uncertainty={self.drift_uncertainty}")
+        if abs(self.covariance) > self.uncertainty * self.drift_uncertainty * (1 + 1e-9):
+            raise ClockError(
+                "the covariance of offset and drift exceeds what their uncertainties allow",
+                found=self.covariance,
+                expected=f"within +-{self.uncertainty * self.drift_uncertainty}",
+            )
+        for name, known in (("method", METHODS), ("status", STATUSES)):
+            if getattr(self, name) not in known:
+                raise ClockError(f"unknown {name} of a clock", found=repr(getattr(self, name)), expected=", ".join(known))
+        if self.at is not None:
+            object.__setattr__(self, "at", _stamp(self.at))
+
+    def anchored(self, at: Any) -> Clock:
+        """Return this clock with `at` fixed, if it was not."""
+        return self if self.at is not None else dataclasses.replace(self, at=at)
+
+    def to_echem(self, t: Any) -> tuple[Any, Any]:
+        """Put source times on the cell's timeline.
+
+        Parameters
+        ----------
+        t
+            `datetime64` (UTC by the source) or float seconds since 1970; one or many. Without `at`, the first of
+            them is where the offset holds.
+
+        Returns
+        -------
+        tuple
+            Times of the same kind, and 1 sigma of each in s.
+        """
+        times = np.asarray(t)
+        if times.dtype.kind == "M":
+            ns = times.astype("datetime64[ns]").astype(np.int64)
+            since = (ns - self._origin(ns, np.int64)) / _NS
+            moved: Any = (ns + np.round((self.offset + self.drift * since) * _NS).astype(np.int64)).astype("datetime64[ns]")
+        else:
+            times = times.astype(np.float64)
+            since = times - self._origin(times, np.float64) / (_NS if self.at is not None else 1)
+            moved = times + (self.offset + self.drift * since)
+        return moved, self.sigma(since)
+
+    def sigma(self, since: Any) -> Any:
+        """1 sigma of the corrected time, in s, at `since` seconds after `at`."""
+        variance = self.uncertainty**2 + 2 * self.covariance * since + (self.drift_uncertainty * since) ** 2
+        return np.sqrt(np.maximum(variance, 0.0))
+
+    def _origin(self, times: np.ndarray, kind: type) -> Any:
+        if self.at is not None:
+            return self.at.astype("datetime64[ns]").astype(np.int64)
+        return times.ravel()[0] if times.size else kind(0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give what JSON can hold; `Clock(**values)` makes the clock again (without its profile)."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "profile"}
+        values["at"] = None if self.at is None else f"{self.at}Z"
+        return values
+
+    @classmethod
+    def from_config(cls, values: Any, *, localise: Any = None) -> Clock:
+        """Make a clock from configuration values (offset and uncertainty in s, drift in s/s, `at` as text).
+
+        Parameters
+        ----------
+        values
+            Mapping or object with any of the attributes `offset`, `drift`, `at`, `uncertainty`, `drift_uncertainty`.
+        localise
+            Zone name for an `at` written without one: it is a stamp of the source's own clock, so it is in the
+            source's zone. Without it such an `at` is refused.
+
+        Raises
+        ------
+        ClockError
+            Values that make no clock, or a naive `at` and no zone.
+        """
+        names = ("offset", "drift", "uncertainty", "drift_uncertainty", "covariance", "method", "evidence", "status")
+        take = values.get if isinstance(values, Mapping) else lambda name: getattr(values, name, None)
+        found = {name: take(name) for name in names if take(name) is not None}
+        at = take("at")
+        return cls(**found, at=None if at is None else _stamp(at, localise, strict=True))
+
+
+def clocks_from_config(values: Any, *, localise: str | None = None) -> Clock | dict[int, Clock] | None:
+    """Make what `align_frames` takes from the key `clock:`: one clock, or a list of them with `segment:`.
+
+    Raises
+    ------
+    ClockError
+        A list in which a segment is missing or named twice.
+    """
+    if values is None:
+        return None
+    if not isinstance(values, Iterable) or isinstance(values, Mapping):
+        return Clock.from_config(values, localise=localise)
+    clocks: dict[int, Clock] = {}
+    for item in values:
+        segment = item.get("segment") if isinstance(item, Mapping) else getattr(item, "segment", None)
+        if segment is None or segment in clocks:
+            problem = "a clock in a list does not say its segment" if segment is None else f"two clocks for segment {segment}"
+            raise ClockError(problem, hint="write segment: 0, segment: 1 ... in the list under clock:")
+        clocks[int(segment)] = Clock.from_config(item, localise=localise)
+    return clocks
+
+
+def describe(clock: Clock | Mapping[int, Clock] | None) -> str:
+    """Write a clock, or the clock of each segment, as JSON text; `null` where times are taken as they are."""
+    if clock is None or isinstance(clock, Clock):
+        return json.dumps(None if clock is None else clock.as_dict())
+    return json.dumps({str(segment): one.as_dict() for segment, one in sorted(clock.items())})
+
+
+def correct(source_ns: np.ndarray, segment: np.ndarray, clock: Clock | Mapping[int, Clock] | None) -> tuple[np.ndarray, np.ndarray, dict[int, Clock]]:
+    """Apply the clock of each segment.
+
+    Parameters
+    ----------
+    source_ns
+        Source times, int64 nanoseconds, in the order of acquisition.
+    segment
+        Segment of each.
+    clock
+        One for all segments, one each, or none.
+
+    Returns
+    -------
+    tuple
+        Corrected nanoseconds; 1 sigma of the clock in s; the clock used in each segment, with its `at` fixed.
+
+    Raises
+    ------
+    ClockError
+        A clock whose status is not `ok`, or something else in its place.
+    """
+    corrected, sigma = source_ns.copy(), np.zeros(source_ns.size)
+    used: dict[int, Clock] = {}
+    if clock is None:
+        return corrected, sigma, used
+    for number in np.unique(segment):
+        one = clock if isinstance(clock, Clock) else clock.get(int(number))
+        if one is None:
+            continue
+        if not isinstance(one, Clock):
+            raise ClockError("not a clock", found=repr(one)[:80], expected="operando.Clock(offset=..., uncertainty=...)")
+        if one.status != "ok":
+            raise ClockError(
+                "a clock estimate that does not support a correction",
+                found=f"status {one.status} ({one.method}: {one.evidence})",
+                hint="give the clock in beamtime.yaml, with an uncertainty that covers what is not known, or align without one",
+            )
+        here = segment == number
+        times = source_ns[here].view("datetime64[ns]")
+        one = used[int(number)] = one.anchored(times[0])
+        moved, sigma[here] = one.to_echem(times)
+        corrected[here] = moved.view(np.int64)
+    return corrected, sigma, used
+
+
+def _stamp(at: Any, zone: str | None = None, *, strict: bool = False) -> np.datetime64:
+    try:
+        stamp, zoned = as_stamps(at)
+    except ContractError as error:
+        raise ClockError(f"at of a clock: {error.problem}", found=error.found, expected=error.expected) from None
+    if stamp.ndim or np.isnat(stamp):
+        raise ClockError("at of a clock is not one time stamp", found=repr(at)[:80])
+    if strict and not zoned and isinstance(at, str):
+        if zone is None:
+            raise ClockError("at of a clock without a zone", found=at, hint="write it with its offset, for example 2026-06-03T10:00:00+02:00, or give timezone:")
+        from operando.timeline.zones import to_utc
+
+        utc, _ = to_utc(np.array([stamp]).view(np.int64), zone)
+        stamp = utc.view("datetime64[ns]")[0]
+    return np.datetime64(stamp, "ns")
