@@ -139,6 +139,23 @@ Pressure = Annotated[float, Quantity("kPa", "200 kPa", least=0)]
 Temperature = Annotated[float, Quantity("degC", "25 degC")]
 
 _SIZE = {"type": "string", "pattern": r"^\s*\d+(\.\d*)?\s*([kKMGT]i?B|B)\s*$", "examples": ["1 GB"]}
+
+
+def read_bytes(text: str) -> int:
+    """Read a size such as `1 GB` or `512 MiB` as a number of bytes.
+
+    Raises
+    ------
+    ConfigError
+        It is no size, or less than 1 MB.
+    """
+    try:
+        return _read_bytes(text)
+    except PydanticCustomError as error:
+        context = error.context or {}
+        raise ConfigError(str(context["problem"]), found=context.get("found"), expected=context.get("expected")) from None
+
+
 Bytes = Annotated[int, BeforeValidator(_read_bytes), WithJsonSchema(_SIZE)]
 
 

@@ -6,19 +6,21 @@ beamtime.yaml, with a question where it could not tell. Nothing is guessed silen
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import os
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
 
 from operando.contract import ConfigError, OperandoError
-from operando.loaders import Loader, NamePattern, claimed_by, loaders
-from operando.loaders.text import MONTHS, natural_key
+from operando.filenames import POSITION, cell_hint, globs, numbers_out, position_pattern, time_pattern
+from operando.loaders import Loader, claimed_by, loaders
+from operando.loaders.presets import preset_names, read_preset
+from operando.loaders.text import natural_key
 
 MAX_FILES = 200_000
 _PROBES = 9  # files of one name pattern that are opened; all of it if these disagree
@@ -47,6 +49,8 @@ class Group:
         What the first file says: `header` ..., or `counter` if it holds no absolute time; None if it could not be read.
     name_pattern
         For files without time whose names hold one.
+    preset, preset_title, preset_zone
+        A preset under which the loader finds the time in the file.
     problem
         Why the first file could not be read.
     """
@@ -64,6 +68,9 @@ class Group:
     zoned: bool | None = None
     start: str | None = None
     name_pattern: str | None = None
+    preset: str | None = None
+    preset_title: str = ""
+    preset_zone: str | None = None
     problem: str | None = None
     globs: tuple[str, ...] = ()
 
@@ -105,7 +112,17 @@ class Findings:
 # --------------------------------------------------------------------------- looking
 
 
-def look(folder: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> Findings:
+class Progress(Protocol):
+    """Where `look` says how far it is."""
+
+    def stage(self, what: str, total: int) -> None:
+        """Begin a stage of `total` steps."""
+
+    def step(self, n: int = 1) -> None:
+        """Report steps done."""
+
+
+def look(folder: str | os.PathLike[str], *, progress: Progress | None = None) -> Findings:
     """Walk through a folder and recognise what lies in it.
 
     Hidden files are passed over, linked folders followed once. Files whose names differ only in their numbers are taken
@@ -116,7 +133,7 @@ def look(folder: str | os.PathLike[str], *, progress: Callable[[int, int], None]
     folder
         The folder.
     progress
-        Called with (files done, files found).
+        Told how many files there are, and how many are done.
 
     Raises
     ------
@@ -137,13 +154,14 @@ def look(folder: str | os.PathLike[str], *, progress: Callable[[int, int], None]
     alike: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name in sorted(names, key=natural_key):
         path = PurePosixPath(name)
-        alike[(path.parent.as_posix(), _numbers_out(path.name))].append(name)
+        alike[(path.parent.as_posix(), numbers_out(path.name))].append(name)
 
     known: dict[tuple[str, str, str, str | None], list[str]] = defaultdict(list)
     said: dict[str, str] = {}
     strangers: list[str] = []
     conflicts: list[tuple[str, dict[str, str]]] = []
-    done = 0
+    if progress is not None:
+        progress.stage("look at files", len(names))
     for files in alike.values():
         for name, claims in _recognise(top, files):
             if len(claims) > 1:
@@ -154,10 +172,9 @@ def look(folder: str | os.PathLike[str], *, progress: Callable[[int, int], None]
                 ((loader, words),) = claims.items()
                 said.setdefault(name, words)
                 path = PurePosixPath(name)
-                known[(loader, path.parent.as_posix(), path.suffix.lower(), _cell_hint(name))].append(name)
-        done += len(files)
+                known[(loader, path.parent.as_posix(), path.suffix.lower(), cell_hint(name))].append(name)
         if progress is not None:
-            progress(done, len(names))
+            progress.step(len(files))
 
     groups = [_group(top, key, files, said, names) for key, files in known.items()]
     kinds: dict[str, list[str]] = defaultdict(list)
@@ -208,11 +225,6 @@ def _walk(top: Path, skipped: list[str]) -> Iterator[str]:
         todo.extend(reversed(folders))
 
 
-def _numbers_out(name: str) -> str:
-    """Write a file's name with its numbers as `#`."""
-    return re.sub(r"\d+", "#", name)
-
-
 def _extension(name: str) -> str:
     path = PurePosixPath(name)
     return path.suffix.lower() if path.suffix and not path.suffix[1:].isdigit() else "(none)"
@@ -230,27 +242,11 @@ def _recognise(top: Path, files: Sequence[str]) -> Iterator[tuple[str, dict[str,
         yield name, answer
 
 
-_LETTER = re.compile(r"([A-H])[_ -]")
-_POSITION = re.compile(r"(pos|position|spot)([ _-]?)(\d{1,3})(?!\d)", re.IGNORECASE)
-
-
-def _cell_hint(name: str) -> str | None:
-    """Give the cell that a path speaks of, nearest the file first: `A_01.mpt` -> A, `cell3_xrd/` -> cell3."""
-    for part in reversed(PurePosixPath(name).parts):
-        if match := re.search(r"cell[ _-]?(\d{1,3})(?!\d)", part, re.IGNORECASE):
-            return f"cell{int(match[1])}"
-        if match := re.search(r"(?:^|[ _-])cell[ _-]?([A-Za-z])(?![A-Za-z])", part, re.IGNORECASE):
-            return match[1].upper()
-        if match := _LETTER.match(part):
-            return match[1]
-    return None
-
-
 def _group(top: Path, key: tuple[str, str, str, str | None], files: list[str], said: dict[str, str], names: Sequence[str]) -> Group:
     loader_name, folder, _, cell = key
-    stems = Counter(_numbers_out(PurePosixPath(f).name) for f in files)
+    stems = Counter(numbers_out(PurePosixPath(f).name) for f in files)
     sizes = {name: _size(top / name) for name in files}
-    positions = sorted({int(m[3]) for f in files if (m := _POSITION.search(PurePosixPath(f).name))})
+    positions = sorted({int(m[3]) for f in files if (m := POSITION.search(PurePosixPath(f).name))})
     loader = loaders()[loader_name]
     assert isinstance(loader, Loader)
     group = Group(
@@ -263,16 +259,17 @@ def _group(top: Path, key: tuple[str, str, str, str | None], files: list[str], s
         size=sum(sizes.values()),
         cell=cell,
         positions=tuple(positions),
-        globs=_globs(files, [n for n in names if PurePosixPath(n).parent.as_posix() == folder]),
+        globs=globs(files, [n for n in names if PurePosixPath(n).parent.as_posix() == folder]),
     )
-    group = _times(group, loader, top / min(files, key=lambda f: (sizes[f], natural_key(f))))
+    sample = files[0] if sizes[files[0]] <= _SAMPLE_BYTES else min(files, key=lambda f: sizes[f])
+    group = _times(group, loader, top / sample)
     if group.time_origin in (None, "counter"):
         group = replace(group, name_pattern=time_pattern([PurePosixPath(f).name for f in files]))
     return group
 
 
 def _example(pattern: str, files: Iterable[str]) -> str:
-    return next(n for f in files if _numbers_out(n := PurePosixPath(f).name) == pattern)
+    return next(n for f in files if numbers_out(n := PurePosixPath(f).name) == pattern)
 
 
 def _size(path: Path) -> int:
@@ -283,13 +280,28 @@ def _size(path: Path) -> int:
 
 
 def _times(group: Group, loader: Loader, path: Path) -> Group:
-    """Read one file to see what it says of its times."""
+    """Read one file to see what it says of its times; if nothing, try the presets of the loader."""
     if _size(path) > _SAMPLE_BYTES:
         return group
+    seen = _read_one(group, loader, path, {})
+    if seen.time_origin in (None, "counter") and "preset" in loader.options:
+        fitting = []
+        for name in preset_names():
+            preset = read_preset(name)
+            if group.loader in preset["loaders"]:
+                tried = _read_one(group, loader, path, {"preset": name})
+                if tried.time_origin not in (None, "counter"):
+                    fitting.append(replace(tried, preset=name, preset_title=str(preset.get("title", "")), preset_zone=preset.get("timezone")))
+        if len(fitting) == 1:
+            return fitting[0]
+    return seen
+
+
+def _read_one(group: Group, loader: Loader, path: Path, options: dict[str, Any]) -> Group:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made = loader.read(path)
+            made = loader.read(path, **options)
         series = (list(made) if isinstance(made, list | tuple) else [made])[0]
         origin = str(series.attrs["time_origin"])
         return replace(
@@ -304,106 +316,6 @@ def _times(group: Group, loader: Loader, path: Path) -> Group:
         return replace(group, problem=f"{path.name}: {error.problem}{found}")
     except Exception as error:  # a loader at fault must not stop a walk through a folder
         return replace(group, problem=f"{path.name}: {type(error).__name__}: {error}")
-
-
-def _globs(files: Sequence[str], beside: Sequence[str]) -> tuple[str, ...]:
-    """Find the shortest patterns that match these files and none of the others in their folder."""
-    wanted = set(files)
-    others = [n for n in beside if n not in wanted]
-    folder = PurePosixPath(files[0]).parent
-    names = [PurePosixPath(f).name for f in files]
-    if len(files) == 1:
-        return (_escape(files[0]),)
-
-    def full(pattern: str) -> str:
-        return pattern if folder.as_posix() == "." else f"{_escape(folder.as_posix())}/{pattern}"
-
-    def fits(patterns: Sequence[str]) -> bool:
-        matching = [re.compile(fnmatch.translate(p)) for p in patterns]
-        return all(any(m.match(n) for m in matching) for n in wanted) and not any(m.match(n) for m in matching for n in others)
-
-    suffix = os.path.commonprefix([n[::-1] for n in names])[::-1]
-    suffix = suffix[suffix.rfind(".") :] if "." in suffix else ""
-    prefix = re.sub(r"\d+$", "", os.path.commonprefix(names))
-    by_pattern = [_escape(p).replace("#", "*") for p in dict.fromkeys(map(_numbers_out, names))]
-    for patterns in ([f"*{suffix}"], [f"{_escape(prefix)}*{suffix}"], by_pattern):
-        candidate = [full(p) for p in patterns]
-        if fits(candidate) and len(candidate) <= 20:
-            return tuple(candidate)
-    return tuple(_escape(f) for f in files)
-
-
-def _escape(text: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", text)
-
-
-# --------------------------------------------------------------------------- times in names
-
-_SEP = r"[-_.: hT]?"
-_DIGITS = re.compile(rf"(?<!\d)(\d{{4}})({_SEP})(\d{{2}})({_SEP})(\d{{2}})([-_ T]{{0,2}})(\d{{2}})({_SEP})(\d{{2}})(?:({_SEP})(\d{{2}}))?(?!\d)")
-
-
-def time_pattern(names: Sequence[str]) -> str | None:
-    """Find the pattern by which file names hold a date and time.
-
-    Parameters
-    ----------
-    names
-        Names of files that follow one another.
-
-    Returns
-    -------
-    str or None
-        A `name_pattern` that reads every one of them, for example `*_{time:%a %b %d %H-%M-%S %Y}`.
-
-    Examples
-    --------
-    >>> time_pattern(["LOS2341_Sam Aout 31 05-38-59 2013.csv"])
-    '*_{time:%a %b %d %H-%M-%S %Y}'
-    """
-    if not names:
-        return None
-    stem = PurePosixPath(names[0]).stem
-    for start, end, form in _stamps_in(stem):
-        pattern = _around(stem[:start]) + f"{{time:{form}}}" + ("*" if stem[end:] else "")
-        try:
-            reader = NamePattern(pattern)
-            stamps = [reader.read(Path(name))[0] for name in names]
-        except OperandoError:
-            continue
-        if all(stamp and 1990 <= int(stamp[:4]) <= 2100 for stamp in stamps):
-            return pattern
-    return None
-
-
-def _around(text: str) -> str:
-    """Stand for what comes before the stamp: anything, and the sign that ends it."""
-    return "" if not text else "*" + (text[-1] if text[-1] in "_- ." else "")
-
-
-def _stamps_in(stem: str) -> Iterator[tuple[int, int, str]]:
-    for m in _DIGITS.finditer(stem):
-        form = f"%Y{m[2]}%m{m[4]}%d{m[6]}%H{m[8]}%M" + (f"{m[10]}%S" if m[11] else "")
-        yield m.start(), m.end(), form
-    words = [m for m in re.finditer(r"[^\W\d_]+\.?", stem) if _is_month(m.group())]
-    clock = r"\d{1,2}([-_.h])\d{2}[-_.m]\d{2}"
-    for month in words:
-        before, after = stem[: month.start()], stem[month.end() :]
-        # Sam Aout 31 05-38-59 2013
-        if found := re.match(rf"([ _-])\d{{1,2}}([ _-]){clock}([ _-])\d{{4}}", after):
-            day = re.search(r"(?:^|(?<=[ _-]))[^\W\d_]+\.?([ _-])$", before)
-            form = f"%b{found[1]}%d{found[2]}%H{found[3]}%M{found[3]}%S{found[4]}%Y"
-            yield (day.start() if day else month.start()), month.end() + found.end(), (f"%a{day[1]}" if day else "") + form
-        # 31 Aout 2013 05-38-59, 31-Aug-2013_053859
-        date = re.search(r"(?<!\d)\d{1,2}([ _-]?)$", before)
-        rest = re.match(rf"([ _-]?)\d{{4}}([ _T-])(?:{clock}|\d{{6}})(?!\d)", after)
-        if date and rest:
-            hour = f"%H{rest[3]}%M{rest[3]}%S" if rest[3] else "%H%M%S"
-            yield date.start(), month.end() + rest.end(), f"%d{date[1]}%b{rest[1]}%Y{rest[2]}{hour}"
-
-
-def _is_month(word: str) -> bool:
-    return word.lower().rstrip(".") in MONTHS
 
 
 # --------------------------------------------------------------------------- proposing
@@ -493,13 +405,13 @@ class _Proposal:
         lines += [f"    {line}" for line in self._time_lines(group)]
         if len(group.positions) > 1:
             lines += [f"    # The names speak of positions {', '.join(map(str, group.positions))}:"]
-            pattern = _position_pattern(group)
+            pattern = position_pattern([PurePosixPath(f).name for f in group.files])
             lines += [f"    {'# ' if group.name_pattern else ''}name_pattern: {_quoted(pattern)}"] if pattern else []
         return [*lines, ""]
 
     def _time_lines(self, group: Group) -> list[str]:
         if group.problem is not None:
-            return [f"# QUESTION: not readable without further options? {_comment(group.problem)}", f"# operando loaders {group.loader}  explains them"]
+            return [f"# QUESTION: does it need an option? {_comment(group.problem)}", f"# operando loaders {group.loader}  explains them"]
         if group.name_pattern is not None:
             return ["# No time in the files, but in their names:", f"name_pattern: {_quoted(group.name_pattern)}"]
         if group.time_origin == "counter":
@@ -514,7 +426,11 @@ class _Proposal:
         if group.time_origin is None:
             return ["# Not read here (large); operando check says where its times come from."]
         zone = "with its zone (shown in UTC)" if group.zoned else "wall clock, without zone"
-        return [f"# begins {group.start}, {zone}"]
+        lines = [f"# begins {group.start}, {zone}"]
+        if group.preset is not None:
+            lines = [f"# This preset finds the time in the files: {_comment(group.preset_title)}", f"preset: {_quoted(group.preset)}", *lines]
+            lines += [f"# QUESTION: are they from there? Then the zone is {group.preset_zone}."] if group.preset_zone and not group.zoned else []
+        return lines
 
     def _cell(self, cell: str) -> list[str]:
         mine = [g for g in self.findings.groups if (g.cell or self.cells[0]) == cell]
@@ -574,21 +490,6 @@ def _twins(a: Group, b: Group) -> bool:
     return a.folder == b.folder and a.loader != b.loader and bool(stems[0] & stems[1])
 
 
-def _position_pattern(group: Group) -> str | None:
-    """Give a `name_pattern` that reads the position from every name, if there is one."""
-    names = [PurePosixPath(f).name for f in group.files]
-    match = _POSITION.search(names[0])
-    if match is None:
-        return None
-    after = names[0][match.end() : match.end() + 1]
-    pattern = f"*{match[1]}{match[2]}{{position}}" + (after if after in "_-" else "") + "*"
-    try:
-        reader = NamePattern(pattern)
-        return pattern if all("position" in reader.read(Path(n))[1] for n in names) else None
-    except OperandoError:
-        return None
-
-
 @functools.cache
 def _plain() -> re.Pattern[str]:
     return re.compile(r"[A-Za-z_/][A-Za-z0-9_./*()-]*(?: [A-Za-z0-9_./*()-]+)*")
@@ -612,21 +513,50 @@ def _bytes(size: int) -> str:
     return f"{size} {unit}"
 
 
-def write(folder: str | os.PathLike[str], text: str, name: str = "beamtime.yaml") -> Path:
+def write(text: str, path: str | os.PathLike[str]) -> Path:
     """Write a proposal; a file that is there already is never touched.
 
     Raises
     ------
     ConfigError
-        There is one already, or the folder cannot be written.
+        There is one already, or it cannot be written there.
     """
-    path = Path(folder) / name
+    path = Path(path)
     try:
         with path.open("x", encoding="utf-8", newline="\n") as f:
             f.write(text)
     except FileExistsError:
-        hint = "rename or remove it, or read the proposal on the screen"
+        hint = "rename or remove it, or read the proposal on the screen: -o -"
         raise ConfigError("there is one already, and it is not overwritten", file=path, hint=hint) from None
     except OSError as error:
         raise ConfigError("cannot be written", file=path, found=error.strerror) from None
     return path
+
+
+def as_dict(findings: Findings) -> dict[str, Any]:
+    """Give the findings as plain data (for `--json`)."""
+    return {**asdict(findings), "folder": str(findings.folder)}
+
+
+def summary(findings: Findings) -> str:
+    """Say in a few lines what was found and what was not."""
+    total = sum(len(g.files) for g in findings.groups)
+    lines = [f"{findings.folder}: {total} of {findings.files} files recognised, {len(findings.groups)} sources"]
+    for group in findings.groups:
+        doubt = ""
+        if group.problem is not None:
+            doubt = f"  ? {_comment(group.problem)}"
+        elif group.time_origin == "counter" and group.name_pattern is None and group.preset is None:
+            doubt = "  ? no absolute time in the files"
+        cell = f" of {group.cell}" if group.cell else ""
+        where = group.globs[0] + (" ..." if len(group.globs) > 1 else "")
+        lines.append(f"  {len(group.files):6d} {group.technique:<7} {group.loader:<14} {where}{cell}{doubt}")
+    if not any(g.technique == "echem" for g in findings.groups):
+        lines.append("  ? no electrochemistry found")
+    if any(g.zoned is False for g in findings.groups):
+        lines.append("  ? times without a zone: answer timezone:")
+    if findings.unrecognised:
+        lines.append("  not recognised: " + ", ".join(f"{count} {ext}" for ext, (count, _) in list(findings.unrecognised.items())[:12]))
+    if findings.skipped:
+        lines.append(f"  passed over: {len(findings.skipped)} (named at the end of the proposal)")
+    return "\n".join(lines)

@@ -133,13 +133,14 @@ class FramesToDo:
     files
         Files to read, in order, with the consumers that lack their frames.
     stale
-        Parts to drop first: their files changed, no longer match, or were read under other settings.
+        Part and file whose rows to drop first: the file changed, no longer matches, was only half written into the store, or was read
+        under other settings.
     vanished
         Files that are in the store but no longer on disk; their frames are kept.
     """
 
     files: list[tuple[Path, tuple[Consumer, ...]]] = field(default_factory=list)
-    stale: list[Part] = field(default_factory=list)
+    stale: list[tuple[Part, str]] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
 
 
@@ -166,43 +167,38 @@ def frames_to_do(
     for consumer in reading.consumers:
         key = reading.key(consumer)
         rows: dict[str, list[int]] = {}
-        stale: list[Part] = []
+        where: dict[str, list[Part]] = {}
+        stale: set[str] = set()
         for part in parts_of.get(consumer, ()):
             for entry in part.inputs:
-                path = by_name.get(entry["file"])
-                if path is None and not (reading.base / entry["file"]).exists():
-                    if entry["file"] not in todo.vanished:
-                        todo.vanished.append(entry["file"])
-                    if entry["reading"] == key:
-                        continue
-                if path is None or entry["reading"] != key or entry["sha256"] != identities[path]["sha256"]:
-                    stale.append(part)
-                    break
-        for part in parts_of.get(consumer, ()):
-            if part in stale:
-                continue
-            for entry in part.inputs:
-                have = rows.setdefault(entry["file"], [0, int(entry["of"])])
+                name = entry["file"]
+                path = by_name.get(name)
+                where.setdefault(name, []).append(part)
+                have = rows.setdefault(name, [0, int(entry["of"])])
                 have[0] += int(entry["rows"][1]) - int(entry["rows"][0])
-        incomplete = {name for name, (have, of) in rows.items() if have != of}
-        if incomplete:
-            for part in parts_of.get(consumer, ()):
-                if part not in stale and any(entry["file"] in incomplete for entry in part.inputs):
-                    stale.append(part)
-        gone = {entry["file"] for part in stale for entry in part.inputs}
-        todo.stale += [part for part in stale if part not in todo.stale]
+                if path is None and not (reading.base / name).exists() and entry["reading"] == key:
+                    if name not in todo.vanished:
+                        todo.vanished.append(name)
+                elif path is None or entry["reading"] != key or entry["sha256"] != identities[path]["sha256"]:
+                    stale.add(name)
+        stale |= {name for name, (have, of) in rows.items() if have != of and name not in todo.vanished}
+        for name in sorted(stale):
+            todo.stale += [(part, name) for part in dict.fromkeys(where[name])]
         for name, path in by_name.items():
-            if (name, identities[path]["sha256"], key) in refused:
-                continue
-            if name not in rows or name in gone:
+            if (name in stale or name not in rows) and (name, identities[path]["sha256"], key) not in refused:
                 lacking.setdefault(path, []).append(consumer)
     todo.files = [(path, tuple(lacking[path])) for path in reading.files if path in lacking]
     return todo
 
 
+def keys_of(parts: Iterable[Part]) -> list[str]:
+    """List the keys under which parts were written; compaction does not change them."""
+    return sorted(key for part in parts for key in part.keys)
+
+
 def alignment_key(version: str, frames: Iterable[Part], zone: str | None, clock: Any, others: Iterable[str] = (), settings: Any = None) -> str:
     """Stage key of an alignment: intervals, zone, clock, and the electrochemistry's own keys."""
-    return content_key("alignment", version, sorted(p.key for p in frames), zone, _plain(clock), list(others), _plain(settings))
+    return content_key("alignment", version, keys_of(frames), zone, _plain(clock), list(others), _plain(settings))
 
 
 def reduction_key(name: str, version: str, recipe: Any, about: Any, inputs: Iterable[str]) -> str:

@@ -23,7 +23,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,12 +75,15 @@ class Case:
         The loader's own options.
     times
         General time options by their names in beamtime.yaml, for formats without absolute time: `{"start": "2026-06-03T10:00:00"}`.
+    timezone
+        Zone of the instrument, for files that carry none.
     """
 
     path: str | os.PathLike[str]
     loader: Any
     options: Mapping[str, Any] = field(default_factory=dict)
     times: Mapping[str, Any] = field(default_factory=dict)
+    timezone: str = "UTC"
 
     @functools.cached_property
     def found(self) -> Loader:
@@ -141,10 +144,9 @@ def assert_loader(
     ------
     AssertionError
         Listing every broken rule.
-    OperandoError
-        The file cannot be read at all.
     """
     case = Case(path, loader, options or {}, times or {})
+    check("file_is_read", case)
     broken = []
     for rule in RULES:
         try:
@@ -153,6 +155,53 @@ def assert_loader(
             broken.append(f"- {rule}: {error}")
     assert not broken, f"the loader {case.found.name} breaks {len(broken)} of {len(RULES)} rules on {case.path}:\n" + "\n".join(broken)
     return case.series
+
+
+def check_loader(
+    loader: Any,
+    files: Sequence[str | os.PathLike[str]],
+    *,
+    options: Mapping[str, Any] | None = None,
+    timezone: str = "UTC",
+    start: str | None = None,
+) -> dict[str, list[str]]:
+    """Run every rule for one loader on some files (`operando check-loader`).
+
+    Parameters
+    ----------
+    loader, options, timezone
+        See `Case`.
+    files
+        The files.
+    start
+        Stamp of the first frame, for formats without absolute time.
+
+    Returns
+    -------
+    dict
+        Rule -> what is wrong, in plain words; empty where nothing is. If a file cannot be read at all, only `file_is_read`
+        speaks of it.
+
+    Raises
+    ------
+    ConfigError
+        There is no such loader.
+    """
+    results: dict[str, list[str]] = {rule: [] for rule in RULES}
+    for path in files:
+        case = Case(path, loader, options or {}, {"start": start} if start is not None else {}, timezone)
+        _ = case.found
+        prefix = f"{os.fspath(path)}: " if len(files) > 1 else ""
+        for rule in RULES:
+            try:
+                check(rule, case)
+            except AssertionError as error:
+                results[rule].append(prefix + str(error))
+                if rule == "file_is_read":
+                    break
+            except OperandoError as error:
+                results[rule].append(prefix + str(error))
+    return results
 
 
 def _rule(function: _Check) -> _Check:
@@ -169,8 +218,26 @@ def _contract_rule(name: str) -> _Check:
     return run
 
 
+@_rule
+def file_is_read(case: Case) -> None:
+    """Give at least one series for the file."""
+    try:
+        assert case.series, "no series"
+    except OperandoError as error:
+        raise AssertionError(str(error)) from error
+
+
 # wall-clock times are what a loader may return: the zone is the timeline's to apply
 RULES.update({name: _contract_rule(name) for name in CONTRACT_RULES if name != "times_are_utc"})
+
+
+@_rule
+def times_are_utc(case: Case) -> None:
+    """Keep the whole contract once the timeline has applied the zone."""
+    from operando.timeline import localise
+
+    for ds in case.series:
+        assert_valid_series(localise(ds, case.timezone))
 
 
 @_rule

@@ -9,36 +9,11 @@ import xarray as xr
 from operando import plan
 from operando.beamtime.frames import with_setups
 from operando.beamtime.outcome import Outcome, Progress
-from operando.config import BeamtimeConfig, ClockConfig
+from operando.config import BeamtimeConfig
 from operando.contract import OperandoError
 from operando.store import Store, content_key
 from operando.timeline import VERSION as TIMELINE_VERSION
 from operando.timeline import Clock, align_frames, annotate, echem_timeline, localise, restart_segments
-
-
-def clock_of(config: ClockConfig | list[ClockConfig] | None, zone: str | None) -> Clock | dict[int, Clock] | None:
-    """Make the timeline's clock of what beamtime.yaml says; `at` is on the source's own clock."""
-    if config is None:
-        return None
-    if isinstance(config, list):
-        made: dict[int, Clock] = {}
-        for i, one in enumerate(config):
-            made[one.segment if one.segment is not None else i] = _clock(one, zone)
-        return made
-    return _clock(config, zone)
-
-
-def _clock(config: ClockConfig, zone: str | None) -> Clock:
-    at = None
-    if config.at is not None:
-        from operando.contract import as_stamps
-        from operando.timeline import to_utc
-
-        stamps, zoned = as_stamps(config.at)
-        at = stamps[()] if zoned else to_utc(stamps, zone)[()]
-    return Clock(
-        offset=config.offset, drift=config.drift, at=at, uncertainty=config.uncertainty, drift_uncertainty=config.drift_uncertainty, method="given"
-    )
 
 
 COORDS = ("time", "source_time", "exposure", "segment", "setup", "quality", "stamp", "position", "live_time", "source")
@@ -104,7 +79,7 @@ def align(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any, o
                 try:
                     times = restart_segments(localise(_times_of(store, cell, name), reading.zone))
                     joined = {k: late() for k, (_, late) in mine.items()}
-                    made = align_frames(times, echem(), clock_of(reading.clock, reading.zone), sensors=joined or None)
+                    made = align_frames(times, echem(), clocks_from_config(reading.clock, localise=reading.zone), sensors=joined or None)
                     replace(writer, cell, name, "alignment", made, key)
                     outcome.done["alignments"] += 1
                 except OperandoError as error:
@@ -135,7 +110,7 @@ def _align_echem(config: BeamtimeConfig, reading: plan.Reading, cell: str, write
     )
     records = _Late(lambda: restart_segments(localise(_echem_records(store, cell), reading.zone)))
     if not any(p.key == key for p in store.parts(cell, "echem", "alignment")):
-        made = echem_timeline(records(), clock_of(reading.clock, reading.zone), capacity=capacity)
+        made = echem_timeline(records(), clocks_from_config(reading.clock, localise=reading.zone), capacity=capacity)
         replace(writer, cell, "echem", "alignment", made, key)
         outcome.done["alignments"] += 1
     return key, _Late(lambda: annotate(records(), store.read(cell, "echem", "alignment").load()))
@@ -151,9 +126,9 @@ def _sensors(config: BeamtimeConfig, consumers: list[tuple[plan.Reading, plan.Co
 
         def channels(reading: plan.Reading = reading, consumer: plan.Consumer = consumer) -> xr.Dataset:
             ds = restart_segments(localise(store.read(consumer.cell, consumer.series, "frames").load(), reading.zone))
-            return annotate(ds, align_frames(ds, None, clock_of(reading.clock, reading.zone)))
+            return annotate(ds, align_frames(ds, None, clocks_from_config(reading.clock, localise=reading.zone)))
 
-        key = content_key(sorted(p.key for p in parts), reading.zone, plain_clock(reading.clock))
+        key = content_key(plan.keys_of(parts), reading.zone, plain_clock(reading.clock))
         found[consumer.series] = (key, _Late(channels))
     return found
 

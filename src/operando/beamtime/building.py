@@ -137,7 +137,7 @@ def _reduce(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any,
             aligned = store.parts(consumer.cell, name, "alignment")
             if made.needs_alignment and not aligned:
                 continue
-            inputs = sorted(p.key for p in parts) + (sorted(p.key for p in aligned) if made.needs_alignment else [])
+            inputs = plan.keys_of(parts) + (plan.keys_of(aligned) if made.needs_alignment else [])
             key = plan.reduction_key(made.name, made.version, recipe.model_dump(mode="json"), about, inputs)
             if all(any(p.key == key for p in store.parts(consumer.cell, name, product)) for product in made.products):
                 continue
@@ -160,7 +160,7 @@ def _publish(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any
     """Write the one self-contained file, unless it already holds just this."""
     store: Store = writer.store
     text = config.path.read_text(encoding="utf-8")
-    key = content_key("published", __version__, sorted(p.key + p.path for p in store.parts()), text)
+    key = content_key("published", __version__, plan.keys_of(store.parts()), text)
     if store.is_published(published, key):
         return
     if not store.parts():

@@ -8,14 +8,14 @@ import numpy as np
 import xarray as xr
 
 from operando import plan
-from operando.beamtime.aligning import COORDS, ECHEM, clock_of
+from operando.beamtime.aligning import COORDS, ECHEM
 from operando.beamtime.building import check_recipes
 from operando.beamtime.frames import load_one, no_zone
 from operando.beamtime.outcome import Progress, Silent
 from operando.config import BeamtimeConfig, read_config
 from operando.contract import OperandoError
 from operando.loaders import concatenate, select
-from operando.timeline import AlignmentReport, align_frames, annotate, echem_timeline, localise, restart_segments, summarise
+from operando.timeline import AlignmentReport, align_frames, annotate, clocks_from_config, echem_timeline, localise, restart_segments, summarise
 
 
 def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None, *, progress: Progress | None = None) -> AlignmentReport:
@@ -60,7 +60,7 @@ def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None,
             try:
                 series = _joined(scanned[consumer])
                 series = restart_segments(localise(series, reading.zone))
-                clock = clock_of(reading.clock, reading.zone)
+                clock = clocks_from_config(reading.clock, localise=reading.zone)
                 if consumer.series == "echem":
                     capacity = config.cells[cell].about.capacity
                     aligned = annotate(series, echem_timeline(series, clock, capacity=capacity * 3.6 if capacity else None))

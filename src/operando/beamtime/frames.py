@@ -58,8 +58,10 @@ def read_frames(
                 outcome.quarantined[name] = record["reason"]
     if todo.vanished:
         outcome.messages.append(f"{reading.source}: {len(todo.vanished)} files are no longer on disk; their frames are kept ({todo.vanished[0]} ...)")
-    if todo.stale:
-        writer.drop(todo.stale)
+    for part, name in todo.stale:
+        current = {p.path: p for p in store.parts(part.cell, part.series, part.product)}
+        if part.path in current:
+            writer.drop([current[part.path]], files=[name])
     if not todo.files:
         return
     progress.stage(f"read {reading.source}", len(todo.files))
@@ -181,15 +183,12 @@ class _Gather:
             many = sorted(many, key=lambda item: item[1]["source_time"].values[0])
             row, inputs = 0, []
             for path, ds, of in many:
-                inputs.append(self._input(path, consumer, row, row + ds.sizes["time"], of, digest, ds))
+                inputs.append(self._input(path, consumer, row, row + ds.sizes["time"], of, axis=digest, t0=_first(ds)))
                 row += ds.sizes["time"]
             self._write(consumer, digest, concatenate([ds for _, ds, _ in many]), inputs)
         for consumer, paths in self.skipped.items():
             names = np.array([self.reading.name_of(p) for p in paths], dtype=object)
-            inputs = [
-                {"file": str(name), **self.identities[p], "rows": [0, 0], "of": 0, "t0": 0, "reading": self.reading.key(consumer)}
-                for name, p in zip(names, paths, strict=True)
-            ]
+            inputs = [{**self._input(path, consumer, row, row + 1, 1), "t0": 0} for row, path in enumerate(paths)]
             key = content_key("skipped", self.reading.key(consumer), [i["sha256"] for i in inputs])
             self.writer.write(consumer.cell, consumer.series, "skipped", xr.Dataset({"file": ("file", names)}), key=key, inputs=inputs)
         self.waiting, self.skipped, self.bytes = {}, {}, 0
@@ -200,18 +199,11 @@ class _Gather:
         rows = max(1, int(ds.sizes["time"] * self.limit / max(ds.nbytes, 1)))
         for start in range(0, ds.sizes["time"], rows):
             some = ds.isel(time=slice(start, start + rows)).load()
-            self._write(consumer, digest, some, [self._input(path, consumer, 0, some.sizes["time"], of, digest, some)])
+            self._write(consumer, digest, some, [self._input(path, consumer, 0, some.sizes["time"], of, axis=digest, t0=_first(some))])
 
-    def _input(self, path: Path, consumer: plan.Consumer, a: int, b: int, of: int, digest: str, ds: xr.Dataset) -> dict[str, Any]:
-        return {
-            "file": self.reading.name_of(path),
-            **self.identities[path],
-            "rows": [a, b],
-            "of": of,
-            "t0": int(ds["source_time"].values[0].astype(np.int64)),
-            "axis": digest,
-            "reading": self.reading.key(consumer),
-        }
+    def _input(self, path: Path, consumer: plan.Consumer, a: int, b: int, of: int, **more: Any) -> dict[str, Any]:
+        """Say which rows of a part came from a file: rows a to b, of all that this series takes from it."""
+        return {"file": self.reading.name_of(path), **self.identities[path], "rows": [a, b], "of": of, "reading": self.reading.key(consumer), **more}
 
     def _write(self, consumer: plan.Consumer, digest: str, ds: xr.Dataset, inputs: list[dict[str, Any]]) -> None:
         setup = self._setup_of(consumer, digest)
@@ -235,6 +227,10 @@ class _Gather:
                 if parts[0].inputs[0]["axis"] == digest:
                     return number
         return taken + 1
+
+
+def _first(ds: xr.Dataset) -> int:
+    return int(ds["source_time"].values[0].astype("datetime64[ns]").astype(np.int64))
 
 
 def _axis_digest(ds: xr.Dataset) -> str:

@@ -197,7 +197,7 @@ def read_stamp(text: str) -> np.datetime64 | None:
     else:
         month, day, year = (a, b, c) if a <= 12 else (b, a, c)
         year += 2000 if len(match[3]) <= 2 else 0
-    if not 1970 <= year <= 2200:
+    if not 1970 <= year <= 2100:
         return None
     try:
         whole = dt.datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 - a wall-clock stamp; the timeline gives it its zone

@@ -89,22 +89,12 @@ UNCONFIRMED: dict[int, tuple[str, str]] = {
     163: ("|Estack|/V", _F4),
     168: ("Rcmp/Ohm", _F4),
     173: ("Cp-2/µF-2", _F4),
-    178: ("(Q-Qo)/C", _F4),
-    179: ("dQ/C", _F4),
-    182: ("step time/s", _F8),
-    185: ("<Ece>/V", _F4),
-    241: ("|E1|/V", _F4),
-    242: ("|E2|/V", _F4),
-    271: ("Phase(Z1)/deg", _F4),
-    272: ("Phase(Z2)/deg", _F4),
-    301: ("|Z1|/Ohm", _F4),
-    302: ("|Z2|/Ohm", _F4),
-    331: ("Re(Z1)/Ohm", _F4),
-    332: ("Re(Z2)/Ohm", _F4),
-    361: ("-Im(Z1)/Ohm", _F4),
-    362: ("-Im(Z2)/Ohm", _F4),
-    391: ("<E1>/V", _F4),
-    392: ("<E2>/V", _F4),
+    **{240 + n: (f"|E{n}|/V", _F4) for n in range(1, 31)},
+    **{270 + n: (f"Phase(Z{n})/deg", _F4) for n in range(1, 31)},
+    **{300 + n: (f"|Z{n}|/Ohm", _F4) for n in range(1, 31)},
+    **{330 + n: (f"Re(Z{n})/Ohm", _F4) for n in range(1, 31)},
+    **{360 + n: (f"-Im(Z{n})/Ohm", _F4) for n in range(1, 31)},
+    **{390 + n: (f"<E{n}>/V", _F4) for n in range(1, 31)},
     422: ("Phase(Zstack)/deg", _F4),
     423: ("|Zstack|/Ohm", _F4),
     424: ("Re(Zstack)/Ohm", _F4),
@@ -121,8 +111,14 @@ UNCONFIRMED: dict[int, tuple[str, str]] = {
     480: ("NSR I/%", _F4),
     **{484 + h: (f"|Ewe h{h}|/V", _F4) for h in range(2, 8)},
     **{490 + h: (f"|I h{h}|/A", _F4) for h in range(2, 8)},
+    505: ("Rdc/Ohm", _F4),
+    509: ("Acir/Dcir Control", _U1),
 }
-"""Of these 473 to 497 stand in one file without a twin: there sqrt(h2^2 + ... + h7^2) over |Ewe| (and |I|) is the THD within a few percent."""
+UNCONFIRMED |= {
+    n - 256: ({**UNCONFIRMED, **CONFIRMED}[n]) for n in (434, 435, 438, 441, 467, 468, 469, 473, 474, 476, 477, 479, 480, *range(486, 497))
+}
+"""Of these 473 to 497 stand in one file without a twin: there sqrt(h2^2 + ... + h7^2) over |Ewe| (and |I|) is the THD within a few percent.
+Tables of one-byte numbers hold the numbers above 255 with 256 taken off; those of the elements of a stack (241 on) go by thirties."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ The date is month, day, year in two digits each, with the separator of the compu
   1899-12-30 in local time without zone, then a length byte and the path of the file; versions of the software at 951, serial number at 975, kind of
   device at 974.
 - `VMP loop`: u32 count, then the index of the record each loop begins with, the last one being the number of records.
-- Others (`VMP ExtDev`: names of external channels) are passed over.
+- `VMP ExtDev`: scales the analogue inputs of external devices; not read (no file with a twin), so those columns then have no unit.
+- Others are passed over.
 
 **Time.** `time/s` counts from the start of the acquisition, which is the start of the whole experiment: files of linked techniques carry
 the same stamp and continue each other's seconds; durations are never added. The stamp is from the LOG module; a file of a running or aborted
@@ -125,6 +126,8 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     if data is None:
         raise LoaderError("no module with measured data", file=path, found=", ".join(m.name for m in modules) or "no module", expected="VMP data")
     columns, extra, run = _read_table(data, path)
+    if any(module.name.startswith("VMP Ext") for module in modules):
+        columns = _without_units(columns, run)
     for module in modules:
         if module.name == "VMP Set":
             _read_settings(module, run)
@@ -208,6 +211,17 @@ def _read_table(module: Module, path: Path) -> tuple[dict[str, np.ndarray], dict
             columns[f.label] = block.view(f.dtype).ravel()
             run.column_attrs[f.label] = {"column_number": f.number, **({} if f.evidence == "confirmed" else {"evidence": f.evidence})}
     return columns, extra, run
+
+
+def _without_units(columns: dict[str, np.ndarray], run: Run) -> dict[str, np.ndarray]:
+    """Take the volts off the analogue inputs: an external device scales them to a unit that only its own module knows."""
+    out: dict[str, np.ndarray] = {}
+    for label, values in columns.items():
+        name = label.removesuffix("/V") if label.startswith("Analog IN") else label
+        out[name] = values
+        if name != label:
+            run.column_attrs[name] = {**run.column_attrs.get(label, {}), "comment": "scaled by the external device; unit not read"}
+    return out
 
 
 def _table_head(module: Module, path: Path) -> tuple[tuple[int, ...], int, int, int] | None:

@@ -106,7 +106,7 @@ class _Field:
 
 @dataclass
 class _Clock:
-    """When the rows were recorded, for `series`; the test clock in seconds beside it; the columns that were used up."""
+    """When the rows were recorded, for `series`; the test clock (or the step clock) in seconds beside it; the columns that were used up."""
 
     start: np.ndarray | None
     elapsed: np.ndarray | None
@@ -114,8 +114,10 @@ class _Clock:
     segment: np.ndarray
     sigma: float
     how: str
-    test_time: np.ndarray | None
     used: set[int]
+    test_time: np.ndarray | None = None
+    step_time: np.ndarray | None = None
+    unit: str | None = None
 
 
 def load(
@@ -185,7 +187,6 @@ def load(
             if role not in roles and (match := _recognised(role, free)) is not None:
                 roles[role] = match
     technique = technique or ("echem" if "voltage" in roles else "sensor")
-    made = _echem if technique == "echem" else _sensor
     taken = roles if technique == "echem" else named
     rest = [f for f in free if f.position not in {g.position for g in taken.values()}] if others else []
     attrs: dict[str, Any] = {"time_written_as": clock.how}
@@ -199,8 +200,7 @@ def load(
         variables, quality = _echem(path, table, taken, rest, clock, current_sign, interval, attrs)
     else:
         variables, quality = _sensor(path, table, taken, rest, sampling, transport_delay, attrs), 0
-    del made
-    start, origin = clock.start, "header"
+    start: Any = clock.start
     utc: bool | None = clock.utc
     if start is None and (begun := _stated_start(table.layout.preamble, path)) is not None:
         start, utc = begun
@@ -212,7 +212,7 @@ def load(
         start=start,
         elapsed=clock.elapsed,
         utc=utc,
-        time_origin=origin,
+        time_origin="header",
         time_uncertainty=clock.sigma,
         segment=clock.segment,
         quality=quality,
@@ -346,7 +346,7 @@ def _clock(
                 seconds = clocks.read_elapsed(frame[clock.position], clock_unit, path, name=clock.label, line=line)
     if stamp is None:
         assert seconds is not None and clock is not None
-        return _Clock(None, seconds, False, segments(seconds), 0.0, f"{clock.label}: elapsed time", None, used)
+        return _Clock(None, seconds, False, segments(seconds), 0.0, f"{clock.label}: elapsed time", used, unit=clock_unit)
     read = clocks.read_stamps(stamp, path, name=stamp_name, form=None if form == "elapsed" else form, named=named, elapsed=seconds, line=line)
     origin = read.values[0]
     since = (read.values - origin) / np.timedelta64(1, "s")
@@ -360,7 +360,12 @@ def _clock(
     finer = refined(since, seconds, read.resolution, segment)
     if finer is not None:
         how += f"; placed within {read.resolution:g} s by {clock.label if clock else 'the test clock'}"
-    return _Clock(read.values, finer, read.utc, segment, read.resolution * UNIFORM, how, seconds, used)
+    made = _Clock(read.values, finer, read.utc, segment, read.resolution * UNIFORM, how, used, unit=clock_unit)
+    if seconds is not None and (boundaries(len(seconds), [], seconds) & ~boundaries(len(seconds), [segment])).any():
+        made.step_time = seconds  # it goes back where the stamps do not: a clock of the step, whatever its name
+    else:
+        made.test_time = seconds
+    return made
 
 
 def _is_stamp(column: pd.Series, field: _Field, form: str | None) -> tuple[bool, bool]:
@@ -524,19 +529,14 @@ def _echem(
     if "voltage" not in roles and "potential_we" not in roles:
         raise LoaderError("no voltage column is recognised", file=path, found=", ".join(n for n in table.layout.names[:30] if n), hint="columns: {voltage: NAME}")
     got = {role: _numbers(path, table, f, role, convert_to=_DIMENSION[role]) for role, f in roles.items() if role in _DIMENSION and role != "step_time"}
-    if "step_time" not in roles:
-        # Neware calls the step clock `Time` where the test clock is `Cumulative Time` or `Total Time`
-        named_time = next((f for f in rest if f.name == "time"), None)
-        step_field = named_time
-    else:
-        step_field = roles["step_time"]
-    step_time = None
-    if step_field is not None and table.frame[step_field.position].notna().all():
-        same = _Field(step_field.position, step_field.name, step_field.unit or _test_unit(clock), step_field.label)
+    # Neware calls the step clock `Time` where the test clock is `Cumulative Time` or `Total Time`
+    step_field = roles.get("step_time") or next((f for f in rest if f.name == "time"), None)
+    step_time = clock.step_time
+    if step_time is None and step_field is not None and table.frame[step_field.position].notna().all():
         try:
-            step_time = clocks.read_elapsed(table.frame[same.position], same.unit, path, name=same.label)
+            step_time = clocks.read_elapsed(table.frame[step_field.position], step_field.unit or clock.unit, path, name=step_field.label)
         except LoaderError:
-            step_time = None
+            step_field = None  # kept as a column like any other
     numbering = {}
     for role in ("cycle", "step"):
         if role in roles and table.frame[roles[role].position].dtype.kind in "iuf":
@@ -564,7 +564,7 @@ def _echem(
     if clock.test_time is not None:
         out["test_time"] = ("time", clock.test_time, "s", {"long_name": "test clock of the instrument"})
     counters = [(role, f) for role, f in roles.items() if f.position not in spent]
-    renamed = [(_renamed(f), f) for f in rest if f is not step_field or step_time is None]
+    renamed = [(_renamed(f), f) for f in rest if f is not step_field]
     kept = _kept(path, table, [*counters, *renamed], out, words=False)
     dropped = [f.label for _, f in renamed if table.frame[f.position].dtype.kind not in "iuf"]
     if dropped:
@@ -573,12 +573,6 @@ def _echem(
         if name in kept and kept[name][2] not in ("V", "mV"):
             raise LoaderError(f"the unit of {name} is not said", file=path, found=kept[name][2], expected="V or mV")
     return {**out, **kept}, made.quality if not nothing else np.zeros(len(table.frame), np.int32)
-
-
-def _test_unit(clock: _Clock) -> str | None:
-    """Give the step clock the unit the test clock was found to have."""
-    match = re.search(r" is in (\w+) \(by the stamps\)", clock.how)
-    return match[1] if match else None
 
 
 def _renamed(f: _Field) -> str:

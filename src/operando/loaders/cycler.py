@@ -79,7 +79,7 @@ def net_from_sign(counter: np.ndarray, sign: np.ndarray, begins: np.ndarray) -> 
     steps = np.diff(total, prepend=total[:1])
     # the increment up to the first record of a rest belongs to the direction before it
     held = np.where(sign == 0, np.roll(sign, 1), sign)
-    return np.cumsum(steps * held)
+    return np.cumsum(steps * held) + 0.0
 
 
 def net_from_signed(counter: np.ndarray, begins: np.ndarray) -> np.ndarray:

@@ -164,12 +164,13 @@ def _from_numbers(column: pd.Series, path: str | os.PathLike[str], name: str, fo
     epoch, scale, utc, how = kinds[form]
     if np.abs(values).max() * scale > 6e9:
         raise LoaderError(f"column {name!r} is not {how}", file=path, found=f"{values[0]:g}", hint="correct time_format:")
-    step = {"excel": 1e-3, "epoch_ms": 1e-3}.get(form, 1e-6)
-    whole = bool((values == np.round(values)).all()) and form != "excel"
+    seconds = values[:10_000] * scale
+    steps = (1.0, 0.1, 0.01, 1e-3, 1e-4) if form != "excel" else (1e-3,)  # Excel days of a whole second are off by microseconds
+    step = next((s for s in steps if np.abs(seconds / s - np.round(seconds / s)).max() < 5e-3), 1e-6)
     micro = np.round(values * scale * 1e6).astype(np.int64)  # float64 holds microseconds until the year 2255
     stamps = epoch + (micro * 1000).astype("timedelta64[ns]")
     _plausible(stamps, path, name)
-    return Stamps(stamps, utc, max(scale, step) if whole else step, how)
+    return Stamps(stamps, utc, step, how)
 
 
 def _plausible(stamps: np.ndarray, path: str | os.PathLike[str], name: str) -> None:

@@ -132,6 +132,7 @@ class Manifest:
         self.results: list[dict[str, Any]] = []
         self.completed: dict[str, Any] | None = None
         self.retired: list[str] = []
+        self.last: dict[Address, int] = {}
         self._by_address: dict[Address, dict[str, Part]] = {}
         self._offset, self._lines, self._inode = 0, 0, -1
 
@@ -163,7 +164,9 @@ class Manifest:
                 self._forget()
                 return self
             if self.directory.is_dir():
-                raise StoreError("the manifest of the store is missing", file=self.path, hint="restore it; without it the parts cannot be trusted") from None
+                raise StoreError(
+                    "the manifest of the store is missing", file=self.path, hint="restore it; without it the parts cannot be trusted"
+                ) from None
             raise StoreError("no such store", file=self.directory) from None
         except OSError as error:
             raise StoreError(f"the store cannot be read: {error.strerror}", file=self.path) from error
@@ -184,7 +187,9 @@ class Manifest:
         op = line["op"]
         if op == "store":
             if line["version"] > VERSION:
-                raise StoreError("the store was written by a newer version", file=self.path, found=f"format {line['version']}", expected=f"<= {VERSION}")
+                raise StoreError(
+                    "the store was written by a newer version", file=self.path, found=f"format {line['version']}", expected=f"<= {VERSION}"
+                )
         elif op == "part":
             self._add(Part.of(line))
         elif op == "replace":
@@ -211,6 +216,8 @@ class Manifest:
 
     def _add(self, part: Part) -> None:
         self.parts[part.path] = part
+        number = int(part.path.rpartition("/")[2].removesuffix(".h5"))
+        self.last[part.address] = max(self.last.get(part.address, 0), number)
         self._by_address.setdefault(part.address, {})[part.path] = part
         for entry in part.inputs if self.quarantined else ():
             # a file that gave rows after all is no longer in quarantine

@@ -169,6 +169,8 @@ def _later_reading(times: np.ndarray, lo: int, hi: int, fold: int, timezone: str
     """
     inside = times[lo:hi]
     back = np.flatnonzero(np.diff(wall[lo:hi]) < -_JITTER) + 1
+    if not back.size:  # stamps of files: the frames counted from one may reach past the next
+        back = np.flatnonzero((np.diff(inside) < -_JITTER) & (np.diff(wall[lo:hi]) != 0)) + 1
     late = np.zeros(hi - lo, bool)
     if back.size == 1 and np.diff(inside)[back - 1][0] + fold >= -_JITTER:
         late[back[0] :] = True
