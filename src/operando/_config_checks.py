@@ -40,7 +40,7 @@ def raise_all(problems: list[Problem], path: str | os.PathLike[str]) -> None:
     """Raise one ConfigError that holds every problem, in the order of the lines; nothing if there is none."""
     if not problems:
         return
-    problems = sorted(problems, key=lambda p: (p.line or 0))
+    problems = sorted(problems, key=lambda p: p.line or 0)
     if len(problems) == 1:
         (p,) = problems
         raise ConfigError(p.head, file=path, found=p.found, expected=p.expected, hint=p.hint)

@@ -143,6 +143,7 @@ class _Walk:
                 self.tag(node, "seq")
                 return [self.value(item, (*path, i)) for i, item in enumerate(node.value)]
             self.tag(node, "map")
+            assert isinstance(node, yaml.MappingNode)
             return self.mapping(node, path)
         finally:
             self.open.discard(id(node))
@@ -263,7 +264,7 @@ def _plain(error: yaml.YAMLError, text: str, file: str | os.PathLike[str]) -> Co
         hint = "delete the line '---'"
         return ConfigError(f"{where}: a second YAML document begins", file=file, found=content[:80], expected="one document", hint=hint)
     hint = "check the indentation, the colon with a space after it, closing brackets and quotes in this line and the one before"
-    if "undefined alias" in problem:
+    if "undefined alias" in problem or "alphabetic or numeric" in problem:
         hint = "define it with &name before it is used with *name; a file pattern that begins with * needs quotes: '*.mpt'"
     elif "mapping values are not allowed" in problem:
         hint = "a text that holds ': ' needs quotes; or the line before lacks its indentation"

@@ -208,9 +208,13 @@ def _zones() -> frozenset[str]:
     return frozenset(files("tzdata").joinpath("zones").read_text(encoding="utf-8").split())
 
 
-def _check_zone(value: str) -> str:
-    zone = value.strip()
+def _check_zone(value: Any) -> Any:
     expected = "a name such as Europe/Paris, or an offset such as +02:00"
+    if isinstance(value, int) and not isinstance(value, bool):  # +2 is a number to YAML
+        raise _refuse("not a time zone", found=value, expected=expected, hint=f"write {value:+03d}:00")
+    if not isinstance(value, str):
+        raise _refuse("not a time zone", found=repr(value)[:80], expected=expected)
+    zone = value.strip()
     if match := re.fullmatch(r"([+-])(\d{2}):(\d{2})", zone):
         if int(match[2]) <= 14 and int(match[3]) < 60:
             return zone
@@ -236,7 +240,7 @@ def _check_zone(value: str) -> str:
     raise _refuse("not a time zone", found=zone, expected=expected, hint=f"did you mean {near}?" if near else None)
 
 
-Timezone = Annotated[str, AfterValidator(_check_zone), Field(json_schema_extra={"examples": ["Europe/Paris", "+02:00"]})]
+Timezone = Annotated[str, BeforeValidator(_check_zone), Field(json_schema_extra={"examples": ["Europe/Paris", "+02:00"]})]
 Scalar = str | bool | int | float
 
 

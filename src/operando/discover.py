@@ -195,9 +195,10 @@ def look(folder: str | os.PathLike[str], *, progress: Progress | None = None) ->
 def _walk(top: Path, skipped: list[str]) -> Iterator[str]:
     """Give every regular file below, relative; each folder once, however it is linked."""
     seen: set[tuple[int, int]] = set()
-    todo = [top]
-    while todo:
-        here = todo.pop()
+    todo: list[Path] = [top]
+    links: list[Path] = []
+    while todo or links:
+        here = todo.pop() if todo else links.pop(0)  # links last: a folder is known by its own name
         try:
             info = here.stat()
             if (info.st_dev, info.st_ino) in seen:
@@ -207,7 +208,7 @@ def _walk(top: Path, skipped: list[str]) -> Iterator[str]:
         except OSError as error:
             skipped.append(f"{here.relative_to(top).as_posix()}: {error.strerror}")
             continue
-        folders = []
+        folders: list[Path] = []
         for entry in entries:
             relative = (here / entry.name).relative_to(top).as_posix()
             if _IGNORED.fullmatch(entry.name):
@@ -217,7 +218,7 @@ def _walk(top: Path, skipped: list[str]) -> Iterator[str]:
                 continue
             try:
                 if entry.is_dir():
-                    folders.append(here / entry.name)
+                    (links if entry.is_symlink() else folders).append(here / entry.name)
                 elif entry.is_file():
                     yield relative
             except OSError as error:

@@ -12,7 +12,7 @@ from operando.contract import OperandoError
 from operando.loaders import NamePattern
 from operando.loaders.text import MONTHS
 
-_LETTER = re.compile(r"([A-H])[_ -]")
+_LETTER = re.compile(r"([A-H])(?:[_ -]|$)")
 POSITION = re.compile(r"(pos|position|spot)([ _-]?)(\d{1,3})(?!\d)", re.IGNORECASE)
 
 
@@ -26,8 +26,8 @@ def cell_hint(name: str) -> str | None:
     for part in reversed(PurePosixPath(name).parts):
         if match := re.search(r"cell[ _-]?(\d{1,3})(?!\d)", part, re.IGNORECASE):
             return f"cell{int(match[1])}"
-        if match := re.search(r"(?:^|[ _-])cell[ _-]?([A-Za-z])(?![A-Za-z])", part, re.IGNORECASE):
-            return match[1].upper()
+        if match := re.search(r"(?:^|[ _-])(?:[Cc]ell|CELL)(?:[ _-]([A-Za-z])|([A-Z]))(?![A-Za-z])", part):
+            return (match[1] or match[2]).upper()
         if match := _LETTER.match(part):
             return match[1]
     return None

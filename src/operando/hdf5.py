@@ -44,7 +44,7 @@ Identity = tuple[int, int]
 class _Handles:
     """Open files, least recently used first; one lock for the cache and for every read through it."""
 
-    def __init__(self, limit: int = 32) -> None:
+    def __init__(self, limit: int = 128) -> None:
         self.limit = limit
         self.lock = threading.RLock()
         self._open: OrderedDict[str, tuple[tuple[int, ...], Any]] = OrderedDict()
@@ -187,7 +187,7 @@ class HDF5Array(LazyArray):
                 h5 = _dataset(file, dataset, self.path)
                 if h5.shape is None:
                     raise StoreError(f"dataset {dataset!r} is empty (it has no dataspace)", file=self.path)
-                found_kind, found_dtype = _decoding(h5, self.path)
+                found_kind, found_dtype = decoding(h5, self.path)
                 shape, kind, dtype = h5.shape, kind or found_kind, found_dtype if dtype is None else dtype
         self.shape, self.dtype, self.kind = tuple(shape), np.dtype(dtype), kind
 
@@ -291,11 +291,22 @@ class LazyConcat(LazyArray):
                 arrays.append(array)
                 starts.append(start)
                 lengths.append(max(stop - start, 0))
-        self._arrays = arrays
+        self._arrays: Any = arrays
         self._starts = np.asarray(starts, np.int64)
         self._ends = np.cumsum(lengths)
         self.shape = (int(self._ends[-1]), *tail)
         self.dtype = np.dtype(dtype) if dtype is not None else _common_dtype([a.dtype for a in arrays])
+
+    @classmethod
+    def of(cls, arrays: Any, starts: np.ndarray, ends: np.ndarray, tail: tuple[int, ...], dtype: Any) -> LazyConcat:
+        """Make one of pieces that are known to fit: `arrays[i]` from row `starts[i]` on, up to row `ends[i]` of the whole.
+
+        `arrays` is any sequence, so that many variables can share the pieces and make their arrays when they are read.
+        """
+        made = cls.__new__(cls)
+        made._arrays, made._starts, made._ends = arrays, starts, ends
+        made.shape, made.dtype = (int(ends[-1]), *tail), np.dtype(dtype)
+        return made
 
     def read(self, key: Key) -> np.ndarray:
         """Read from each piece what it has of the selection."""
@@ -422,8 +433,14 @@ def _dataset(file: Any, name: str, path: str) -> Any:
     return h5
 
 
-def _decoding(h5: Any, path: str) -> tuple[str, np.dtype[Any]]:
-    """Tell how a dataset is decoded and the type it then has."""
+def decoding(h5: Any, path: str) -> tuple[str, np.dtype[Any]]:
+    """Tell how a dataset is decoded and the type it then has.
+
+    Raises
+    ------
+    StoreError
+        It is neither numbers nor text.
+    """
     import h5py
 
     dtype = h5.dtype

@@ -13,8 +13,7 @@ from operando.config import BeamtimeConfig
 from operando.contract import OperandoError
 from operando.store import Store, content_key
 from operando.timeline import VERSION as TIMELINE_VERSION
-from operando.timeline import Clock, align_frames, annotate, echem_timeline, localise, restart_segments
-
+from operando.timeline import align_frames, annotate, clocks_from_config, echem_timeline, localise, restart_segments
 
 COORDS = ("time", "source_time", "exposure", "segment", "setup", "quality", "stamp", "position", "live_time", "source")
 

@@ -1,9 +1,9 @@
 """Battery Data Format (BDF): csv or parquet tables of a cycler with labels that carry their unit.
 
 **Labels.** One header line of machine-readable names (`voltage_volt`, `current_ampere`, `test_time_second`) or of preferred
-labels (`Voltage / V`, `Current / A`, `Test Time / s`) of the BDF ontology (https://w3id.org/battery-data-alliance/ontology/battery-data-format), which is read
-through the table `LABELS` below; deprecated names (`test_time_millisecond`, `date_time_millisecond`, `cycle_dimensionless`,
-`step_index`) are read too. Other columns survive under their own name.
+labels (`Voltage / V`, `Current / A`, `Test Time / s`) of the BDF ontology, 1.3
+(https://w3id.org/battery-data-alliance/ontology/battery-data-format), read through the table `LABELS` below; deprecated names
+(`test_time_millisecond`, `date_time_millisecond`, `cycle_dimensionless`, `step_index`) are read too. Other columns survive under their own name.
 
 **Time.** `unix_time_second` is an instant on UTC (so says the ontology); `date_time_millisecond` and `unix_time_millisecond` are
 the same in ms. Where one of them exists it is the time, because what `test_time_second` does in a pause is up to the
@@ -258,6 +258,7 @@ def load(path: str | os.PathLike[str], *, interval: str = "instant", test_time_f
         step_count=got.pop("step_count", None),
         step_time=got.pop("step_time", None),
         states=got.pop("step_type", None),
+        seconds=clock if unix is None else (read.values - read.values[0]) / np.timedelta64(1, "s"),
         interval=interval,
     )
     attrs.update(made.notes)
@@ -335,7 +336,7 @@ def _parquet(path: str | os.PathLike[str]) -> tuple[list[str], pd.DataFrame, lis
         raise LoaderError(f"the parquet file is broken: {str(error)[:200]}", file=path, found=type(error).__name__, hint="copy it again") from None
     frame.columns = list(range(len(names)))
     for i, dtype in enumerate(frame.dtypes):
-        if dtype == bool:
+        if dtype.kind == "b":
             frame[i] = frame[i].astype("int8")
     return names, frame, []
 

@@ -1,9 +1,9 @@
 """Column numbers of EC-Lab's binary records, and how a record is laid out.
 
 A record is packed, little-endian, in the order of the column numbers. The numbers of `FLAGS` share one byte, which stands where the first of them
-stands. `COLUMNS` gives each other number EC-Lab's own label and its type; `confirmed` numbers were compared with the text export of the
-same measurement, digit by digit. The rest are numbers as other files and published descriptions have them: they are used only
-where the record then has exactly the length the file says, and say so in their attribute `evidence`.
+stands. Each other number has EC-Lab's own label and a type; those in `CONFIRMED` were compared with the text export of the
+same measurement, digit by digit. Those in `UNCONFIRMED` are as commonly reported for this format, not checked against an export:
+they are used only where the record then has exactly the length the file says, and say so in their attribute `evidence`.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ UNCONFIRMED |= {
     n - 256: ({**UNCONFIRMED, **CONFIRMED}[n]) for n in (434, 435, 438, 441, 467, 468, 469, 473, 474, 476, 477, 479, 480, *range(486, 497))
 }
 """Of these 473 to 497 stand in one file without a twin: there sqrt(h2^2 + ... + h7^2) over |Ewe| (and |I|) is the THD within a few percent.
-Tables of one-byte numbers hold the numbers above 255 with 256 taken off; those of the elements of a stack (241 on) go by thirties."""
+Presumed and not seen in any file here: tables of one-byte numbers (version 0) holding numbers above 255 with 256 taken off; the elements
+of a stack (241 on) going by thirties; 16 to 27, 69, 75, 78, 163, 168, 173, 422 to 426, 438, 462, 469, 505, 509."""
 
 
 @dataclass(frozen=True)

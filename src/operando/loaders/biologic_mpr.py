@@ -35,7 +35,7 @@ the configuration gives it. Stamps that fall on a whole second are taken as good
 
 **A file cut short** (a copy of a running measurement) gives the whole records it has, the last with the quality INTERRUPTED.
 
-**Not confirmed by a twin**: column numbers of `UNCONFIRMED`; data modules of version 0 (u8 numbers, records from offset 100); device
+**Not confirmed by a twin**: column numbers of `UNCONFIRMED`; data modules of version 0 (presumed: u8 numbers, records from offset 100) and 10; device
 kinds other than VMP3, VSP, SP-240, SP-300, BCS-805.
 
 **Output.** An echem series; one variable per column, unknown columns as `raw_column_<number>` or `raw_bytes_<number>` with a warning.

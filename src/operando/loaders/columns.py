@@ -99,7 +99,9 @@ def table_text(path: str | os.PathLike[str], *, encoding: str | None = None, lim
         raise LoaderError("no such encoding", file=path, found=repr(encoding), expected="utf-8, latin-1, cp1252, gb2312 ...") from None
     except UnicodeDecodeError as error:
         if encoding is not None:
-            raise LoaderError(f"the text is not {encoding}", file=path, found=f"byte {error.start}", hint="correct encoding: or leave it out") from None
+            raise LoaderError(
+                f"the text is not {encoding}", file=path, found=f"byte {error.start}", hint="correct encoding: or leave it out"
+            ) from None
         text = raw.decode("latin-1")
     if "\0" in text:
         raise LoaderError("not a text file", file=path, found=f"a NUL at character {text.index(chr(0))}", hint="choose the loader of this format")
@@ -339,10 +341,11 @@ def read_table(
     empty = [i for i in range(layout.width) if frame[i].isna().all()]
     nameless = [i for i in range(layout.width) if not layout.names[i] and i not in empty]
     if nameless and layout.has_header:
+        value = str(frame[nameless[0]].dropna().iloc[0])[:40]
         raise LoaderError(
             "the header has fewer names than the rows have fields",
             file=path,
-            found=f"{layout.width - len(nameless)} names; column {nameless[0] + 1} has none and holds {str(frame[nameless[0]].dropna().iloc[0])[:40]!r}",
+            found=f"{layout.width - len(nameless)} names; column {nameless[0] + 1} has none and holds {value!r}",
             expected=f"{layout.width} names",
             hint="correct the header line",
         )
@@ -354,12 +357,17 @@ def read_table(
         if column.dtype == bool:
             frame[i] = column.astype("int8")
         elif column.dtype.kind in "OTUS" or str(column.dtype) in ("str", "string"):
+            first = column.dropna().iloc[:200]
+            if pd.to_numeric(first, errors="coerce").isna().mean() > 0.5:
+                continue
             numbers = pd.to_numeric(column, errors="coerce")
             given = int(column.notna().sum())
             readable = int(numbers.notna().sum())
             if given and readable >= 0.9 * given:
                 odd = int(((numbers.isna()) & column.notna()).to_numpy().argmax())
-                notes.append(f"{layout.names[i]}: {given - readable} fields are not numbers, first {str(column.iloc[odd])[:20]!r} in row {odd + 1}")
+                notes.append(
+                    f"{layout.names[int(i)]}: {given - readable} fields are not numbers, first {str(column.iloc[odd])[:20]!r} in row {odd + 1}"
+                )
                 frame[i] = numbers
     return Table(layout, frame.reset_index(drop=True), notes)
 
@@ -404,6 +412,7 @@ _ATOMS = {
     **dict.fromkeys("ml".split(), "mL"),
     **dict.fromkeys("l".split(), "L"),
 }
+_SPELLING = str.maketrans({"\u00b5": "u", "\u03bc": "u", "\u03a9": "ohm", "\u2126": "ohm", "\u00b7": ".", "\u00b2": "^2", "\u00b3": "^3"})
 _WORDS = {
     "time": r"time|elapsed|duration|delay",
     "V": r"volt|potential|ecell|ewe|ece|bias|\bu\b",
@@ -420,11 +429,13 @@ _WORDS = {
 
 def unit_of(text: str) -> str | None:
     """Read a unit as foreign files spell it (`mAh/V.g` -> `mA*h/V/g`); None if it is not one."""
-    text = text.strip().replace("µ", "u").replace("μ", "u").replace("Ω", "ohm").replace("Ω", "ohm").replace("·", ".").replace("²", "^2").replace("**", "^")
+    text = text.strip().translate(_SPELLING).replace("**", "^")
     if not text or len(text) > 24:
         return None
     if text in _ATOMS:
         return _ATOMS[text]
+    if text == "1":
+        return "1"
     over, *under = text.split("/")
     parts = []
     for slot, part in enumerate([over, *under]):

@@ -36,20 +36,19 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from operando.contract import UNITS, ContractError, LoaderError, convert, quantity, series
+from operando.contract import UNITS, ContractError, LoaderError, quantity, series
 from operando.contract.techniques import SAMPLINGS
 from operando.loaders import stamps as clocks
-from operando.loaders.columns import HEAD_BYTES, Table, read_table, sniff, snake_case, split_label, table_text, unit_of
-from operando.loaders.cycler import UNIFORM, boundaries, echem, refined, segments
+from operando.loaders.columns import HEAD_BYTES, Table, read_table, snake_case, sniff, split_label, table_text
+from operando.loaders.csv_clock import Clock, Field, chosen, factor, read_clock, stated_start
+from operando.loaders.cycler import echem
 
 if TYPE_CHECKING:
-    import pandas as pd
     import xarray as xr
 
 TECHNIQUES = ("echem", "sensor")
@@ -61,20 +60,28 @@ _DIALECTS: tuple[tuple[str, frozenset[str]], ...] = (
     ("Neware BTSDA csv export", frozenset("data_point cycle_index step_index step_type current voltage time".split())),
     ("Maccor text export", frozenset("rec step test_time step_time md es dpt_time voltage current".split())),
     ("Maccor text export", frozenset("rec step test_time step_time state es dpt_time volts amps".split())),
-    ("Arbin csv export", frozenset("data_point test_time step_time step_index cycle_index current voltage charge_capacity discharge_capacity".split())),
-    ("Arbin csv export", frozenset("date_time test_time step_time step_index cycle_index current voltage charge_capacity discharge_capacity".split())),
+    (
+        "Arbin csv export",
+        frozenset("data_point test_time step_time step_index cycle_index current voltage charge_capacity discharge_capacity".split()),
+    ),
+    (
+        "Arbin csv export",
+        frozenset("date_time test_time step_time step_index cycle_index current voltage charge_capacity discharge_capacity".split()),
+    ),
 )
 _SAME = {"datapoint": "data_point", "record": "rec", "d_pt_time": "dpt_time"}
 
 _ROLES: dict[str, tuple[str, ...]] = {
-    "voltage": tuple("voltage ecell e_cell ewe_ece cell_voltage voltage_cell u_cell vcell v_cell volts volt battery_voltage bat_voltage ewe potential u e v".split()),
+    "voltage": tuple(
+        "voltage ecell e_cell ewe_ece cell_voltage voltage_cell u_cell vcell v_cell volts volt battery_voltage ewe potential u e v".split()
+    ),
     "current": tuple("current i current_cell cell_current i_cell amps amp ampere".split()),
     "charge": tuple("charge net_charge net_capacity q_qo q_q0 dq_net".split()),
     "charge_capacity": tuple("charge_capacity chg_cap charging_capacity q_charge chg_capacity charge_cap capacity_charge chgcap qchg".split()),
     "discharge_capacity": tuple(
-        "discharge_capacity dchg_cap discharging_capacity q_discharge dchg_capacity dischg_cap dch_cap discharge_cap capacity_discharge dchgcap qdchg".split()
+        "discharge_capacity dchg_cap discharging_capacity q_discharge dchg_capacity dischg_cap dch_cap discharge_cap capacity_discharge qdchg".split()
     ),
-    "capacity": tuple("capacity cap amp_hr step_capacity capacitance_density".split()[:4]),
+    "capacity": tuple("capacity cap amp_hr step_capacity".split()),
     "cycle": tuple("cycle cycle_index cycle_number cycle_no cyc cycle_count cycle_id cycle_c cycle_num".split()),
     "step": tuple("step step_index step_number step_no step_id ns stp step_num".split()),
     "step_type": tuple("step_type step_name md mode state status step_mode".split()),
@@ -83,41 +90,8 @@ _ROLES: dict[str, tuple[str, ...]] = {
 _DIMENSION = {"voltage": "V", "current": "A", "charge": "C", "charge_capacity": "C", "discharge_capacity": "C", "capacity": "C", "step_time": "s"}
 _SINGLE = frozenset("u e v i".split())  # a name of one letter counts only with its unit
 _IMPLIED = {"volts": "V", "volt": "V", "amps": "A", "amp": "A", "ampere": "A", "amp_hr": "A*h"}
-_STAMPS = tuple(
-    "date_time datetime date_time_iso_string timestamp time_stamp dpt_time date absolute_time system_time real_time date_and_time unix_time epoch posix_time "
-    "utc_time time_utc local_time clock date_time_utc datetime_utc".split()
-)
-_CLOCKS = tuple("test_time total_time cumulative_time elapsed_time elapsed run_time time_elapsed relative_time time t seconds".split())
 _RECORDS = frozenset("rec record data_point record_number record_no point rec_num index row record_id".split())
 _COORDS = frozenset("time source_time exposure segment setup source source_index quality stamp position live_time monitor".split())
-_SCALE = {("mV", "V"): 1e-3, ("mA", "A"): 1e-3, ("uA", "A"): 1e-6, ("A*h", "C"): 3600.0, ("mA*h", "C"): 3.6, ("min", "s"): 60.0, ("h", "s"): 3600.0, ("ms", "s"): 1e-3}
-_START = re.compile(r"(?:test )?(?:start(?:ed)?(?:[ _](?:time|date|at|datetime))?|acquisition started(?: on)?|begin(?:ning)?|date[ _]?time|date and time)", re.IGNORECASE)
-
-
-@dataclass
-class _Field:
-    """One column: where it is, its variable name, its unit, its label as written."""
-
-    position: int
-    name: str
-    unit: str | None
-    label: str
-
-
-@dataclass
-class _Clock:
-    """When the rows were recorded, for `series`; the test clock (or the step clock) in seconds beside it; the columns that were used up."""
-
-    start: np.ndarray | None
-    elapsed: np.ndarray | None
-    utc: bool
-    segment: np.ndarray
-    sigma: float
-    how: str
-    used: set[int]
-    test_time: np.ndarray | None = None
-    step_time: np.ndarray | None = None
-    unit: str | None = None
 
 
 def load(
@@ -178,9 +152,13 @@ def load(
         raise LoaderError("columns is not a map", file=path, found=repr(columns)[:80], expected="columns: {voltage: Ecell (V), time: Time [s]}")
     table = read_table(path, separator=separator, decimal=decimal, comment=comment, encoding=encoding)
     fields = _fields(table)
-    named = {str(k): _chosen(path, str(k), v, fields) for k, v in (columns or {}).items() if str(k) != "time"}
-    clock = _clock(path, table, fields, (columns or {}).get("time"), time_format, time_unit, {f.position for f in named.values()})
-    free = [f for f in fields if f.position not in clock.used and f.position not in {g.position for g in named.values()} and not table.frame[f.position].isna().all()]
+    named = {str(k): chosen(path, str(k), v, fields) for k, v in (columns or {}).items() if str(k) != "time"}
+    clock = read_clock(path, table, fields, (columns or {}).get("time"), time_format, time_unit, {f.position for f in named.values()})
+    free = [
+        f
+        for f in fields
+        if f.position not in clock.used and f.position not in {g.position for g in named.values()} and not table.frame[f.position].isna().all()
+    ]
     roles = dict(named)
     if technique != "sensor":
         for role in _ROLES:
@@ -199,10 +177,11 @@ def load(
     if technique == "echem":
         variables, quality = _echem(path, table, taken, rest, clock, current_sign, interval, attrs)
     else:
-        variables, quality = _sensor(path, table, taken, rest, sampling, transport_delay, attrs), 0
+        variables = _sensor(path, table, taken, rest, sampling, transport_delay, attrs)
+        quality = np.zeros(len(table.frame), np.int32)
     start: Any = clock.start
     utc: bool | None = clock.utc
-    if start is None and (begun := _stated_start(table.layout.preamble, path)) is not None:
+    if start is None and (begun := stated_start(table.layout.preamble, path)) is not None:
         start, utc = begun
         attrs["time_written_as"] += "; start from the preamble"
     return series(
@@ -227,17 +206,17 @@ def claims(path: str | os.PathLike[str]) -> str | None:
             return None
         text = table_text(path, limit=HEAD_BYTES)
         layout = sniff(text, path)
-        return _dialect([_Field(i, snake_case(split_label(n)[0]), None, n) for i, n in enumerate(layout.names)])
+        return _dialect([Field(i, snake_case(split_label(n)[0]), None, n) for i, n in enumerate(layout.names)])
     except LoaderError:
         return None
 
 
-def _dialect(fields: Iterable[_Field]) -> str | None:
+def _dialect(fields: Iterable[Field]) -> str | None:
     names = {_SAME.get(f.name, f.name) for f in fields}
     return next((text for text, wanted in _DIALECTS if wanted <= names), None)
 
 
-def _fields(table: Table) -> list[_Field]:
+def _fields(table: Table) -> list[Field]:
     out = []
     for i, label in enumerate(table.layout.names):
         if not label:
@@ -245,222 +224,22 @@ def _fields(table: Table) -> list[_Field]:
         name, unit = split_label(label) if table.layout.has_header else (label, None)
         name = re.sub(r"\s*[(\[](?:d+[:-])?h+:m+(?::s+(?:[.:,]m*s*)?)?[)\]]\s*$", "", name, flags=re.IGNORECASE)
         snake = snake_case(name)
-        out.append(_Field(i, snake, table.layout.units[i] or unit or _IMPLIED.get(snake), label))
+        out.append(Field(i, snake, table.layout.units[i] or unit or _IMPLIED.get(snake), label))
     return out
 
 
-def _chosen(path: str | os.PathLike[str], name: str, spec: Any, fields: Sequence[_Field]) -> _Field:
-    """Find the column a line of `columns:` names."""
-    unit = None
-    if isinstance(spec, Mapping):
-        unknown = [str(k) for k in spec if k not in ("column", "unit", "format")]
-        if unknown or "column" not in spec:
-            raise LoaderError(f"columns: {name}: is not understood", file=path, found=", ".join(unknown) or "no column:", expected="column, unit")
-        unit, spec = spec.get("unit"), spec["column"]
-        if unit is not None and (known := unit_of(str(unit))) is not None:
-            unit = known
-    if isinstance(spec, int) and not isinstance(spec, bool):
-        match = next((f for f in fields if f.position == spec - 1), None)
-    else:
-        text = str(spec).strip()
-        match = next((f for f in fields if f.label.strip() == text), None) or next((f for f in fields if f.label.strip().lower() == text.lower()), None)
-        alike = [f for f in fields if f.name == snake_case(text)]
-        match = match or (alike[0] if len(alike) == 1 else None)
-    if match is None:
-        raise LoaderError(
-            f"there is no column {spec!r} for {name}", file=path, found=", ".join(f.label for f in fields[:30]), hint="columns are named as written, or numbered from 1"
-        )
-    return _Field(match.position, match.name, str(unit) if unit is not None else match.unit, match.label)
-
-
-def _recognised(role: str, free: Sequence[_Field]) -> _Field | None:
+def _recognised(role: str, free: Sequence[Field]) -> Field | None:
     """Find the column whose name (and kind of unit) says that it is this."""
     for name in _ROLES[role]:
         for f in free:
             if f.name == name and not (name in _SINGLE and f.unit is None):
                 wanted = _DIMENSION.get(role)
-                if wanted is None or f.unit is None or _factor(f.unit, wanted) is not None:
+                if wanted is None or f.unit is None or factor(f.unit, wanted) is not None:
                     return f
     return None
 
 
-def _factor(unit: str, target: str) -> float | None:
-    if unit == target:
-        return 1.0
-    if (unit, target) in _SCALE:
-        return _SCALE[unit, target]
-    try:
-        return float(convert(1.0, unit, target))
-    except ContractError:
-        return None
-
-
-# --- time ------------------------------------------------------------------------------------------------------------
-
-
-def _clock(
-    path: str | os.PathLike[str], table: Table, fields: Sequence[_Field], spec: Any, form: str | None, unit: str | None, taken: set[int]
-) -> _Clock:
-    """Find the columns of time and read them."""
-    if isinstance(spec, Mapping) and "format" in spec:
-        form = str(spec["format"])
-    explicit = spec["column"] if isinstance(spec, Mapping) and "column" in spec else spec
-    frame, line = table.frame, table.line(0)
-    free = [f for f in fields if f.position not in taken]
-    stamp: pd.Series | None = None
-    stamp_name, named, used = "", True, set()
-    clock: _Field | None = None
-    if isinstance(explicit, Sequence) and not isinstance(explicit, str):
-        parts = [_chosen(path, "time", one, fields) for one in explicit]
-        if not parts:
-            raise LoaderError("columns: time: names no column", file=path)
-        stamp_name, used = " + ".join(f.label for f in parts), {f.position for f in parts}
-        stamp = _joined(frame, parts)
-    elif explicit is not None:
-        chosen = _chosen(path, "time", spec, fields)
-        if isinstance(spec, Mapping) and chosen.unit is not None and spec.get("unit") is not None:
-            unit = chosen.unit
-        is_stamp, named = _is_stamp(frame[chosen.position], chosen, form)
-        if is_stamp:
-            stamp, stamp_name, used = frame[chosen.position], chosen.label, {chosen.position}
-        else:
-            clock = chosen
-    else:
-        found = _find_stamp(frame, free, form)
-        if found is not None:
-            stamp, stamp_name, used, named = found
-    if clock is None and (explicit is None or stamp is not None):
-        clock = _find_clock(frame, [f for f in free if f.position not in used])
-    if stamp is None and clock is None:
-        raise LoaderError(
-            "no column of time is recognised", file=path, found=", ".join(f.label for f in fields[:30]), hint="name it: columns: {time: NAME}, or its number from 1"
-        )
-    seconds, clock_unit = None, None
-    if clock is not None:
-        used = used | {clock.position}
-        clock_unit = unit or clock.unit
-        if clock_unit is not None and _factor(clock_unit, "s") is None:
-            raise LoaderError(f"the time column {clock.label!r} is not in a unit of time", file=path, found=clock_unit, expected="s, min, h, ms")
-        if stamp is None or clock_unit is not None or frame[clock.position].dtype.kind not in "iuf":
-            if stamp is None or frame[clock.position].notna().all():
-                seconds = clocks.read_elapsed(frame[clock.position], clock_unit, path, name=clock.label, line=line)
-    if stamp is None:
-        assert seconds is not None and clock is not None
-        return _Clock(None, seconds, False, segments(seconds), 0.0, f"{clock.label}: elapsed time", used, unit=clock_unit)
-    read = clocks.read_stamps(stamp, path, name=stamp_name, form=None if form == "elapsed" else form, named=named, elapsed=seconds, line=line)
-    origin = read.values[0]
-    since = (read.values - origin) / np.timedelta64(1, "s")
-    how = f"{stamp_name}: {read.how}"
-    if clock is not None and seconds is None and frame[clock.position].dtype.kind in "iuf" and frame[clock.position].notna().all():
-        raw = frame[clock.position].to_numpy(dtype=float)
-        if (clock_unit := _unit_by(raw, since)) is not None:
-            seconds = np.asarray(convert(raw, clock_unit, "s"), float)
-            how += f"; {clock.label} is in {clock_unit} (by the stamps)"
-    segment = segments(read.values)
-    finer = refined(since, seconds, read.resolution, segment)
-    if finer is not None:
-        how += f"; placed within {read.resolution:g} s by {clock.label if clock else 'the test clock'}"
-    made = _Clock(read.values, finer, read.utc, segment, read.resolution * UNIFORM, how, used, unit=clock_unit)
-    if seconds is not None and (boundaries(len(seconds), [], seconds) & ~boundaries(len(seconds), [segment])).any():
-        made.step_time = seconds  # it goes back where the stamps do not: a clock of the step, whatever its name
-    else:
-        made.test_time = seconds
-    return made
-
-
-def _is_stamp(column: pd.Series, field: _Field, form: str | None) -> tuple[bool, bool]:
-    """Say whether a chosen time column holds stamps (not elapsed time), and whether its name says so."""
-    named = bool(re.search(r"date|stamp|epoch|unix|posix|utc|dpt", field.name))
-    if form is not None:
-        return form != "elapsed", True
-    if column.dtype.kind in "iuf":
-        if field.unit is not None and field.unit not in ("s", "ms", "d"):
-            return False, named
-        return clocks.numeric_form(column, named=named) is not None or (named and field.unit is None), named
-    return clocks.looks_like_stamps(column), True
-
-
-def _find_stamp(frame: pd.DataFrame, free: Sequence[_Field], form: str | None) -> tuple[pd.Series, str, set[int], bool] | None:
-    """Find a column (or a date and a time of day beside it) of absolute stamps."""
-    if form == "elapsed":
-        return None
-    ranked = sorted((f for f in free), key=lambda f: _STAMPS.index(f.name) if f.name in _STAMPS else len(_STAMPS))
-    for f in ranked:
-        column = frame[f.position]
-        if column.isna().any() and column.isna().mean() > 0.5:
-            continue
-        named = f.name in _STAMPS or bool(re.search(r"date|time_?stamp|epoch|unix", f.name))
-        if column.dtype.kind in "iuf":
-            if (named and (form is not None or clocks.numeric_form(column, named=True))) or (f.name in _CLOCKS and f.unit in (None, "s") and clocks.numeric_form(column, named=False)):
-                return column, f.label, {f.position}, named
-        elif form is not None and named:
-            return column, f.label, {f.position}, True
-        elif clocks.looks_like_stamps(column):
-            first = str(column.dropna().iloc[0]).strip()
-            if re.search(r"\d:\d\d", first):
-                return column, f.label, {f.position}, True
-            day = next(
-                (g for g in free if g.position != f.position and re.search(r"time|clock|hour|heure|uhr", g.name) and _time_of_day(frame[g.position])), None
-            )
-            if day is not None:
-                return _joined(frame, [f, day]), f"{f.label} + {day.label}", {f.position, day.position}, True
-    return None
-
-
-def _time_of_day(column: pd.Series) -> bool:
-    values = column.dropna().astype(str).head(5)
-    return len(values) > 0 and bool(values.str.fullmatch(r"\s*\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?:\s*[AaPp]\.?[Mm]\.?)?\s*").all())
-
-
-def _joined(frame: pd.DataFrame, parts: Sequence[_Field]) -> pd.Series:
-    text = frame[parts[0].position].astype("string").str.strip()
-    for f in parts[1:]:
-        text = text + " " + frame[f.position].astype("string").str.strip()
-    return text.astype(object)
-
-
-def _find_clock(frame: pd.DataFrame, free: Sequence[_Field]) -> _Field | None:
-    for name in _CLOCKS:
-        for f in free:
-            if f.name == name and (frame[f.position].dtype.kind in "iuf" or _duration(frame[f.position])):
-                return f
-    return None
-
-
-def _duration(column: pd.Series) -> bool:
-    values = column.dropna().astype(str).head(5)
-    return len(values) > 0 and bool(values.str.contains(r"\d:\d\d").all()) and not clocks.looks_like_stamps(column)
-
-
-def _unit_by(clock: np.ndarray, since: np.ndarray) -> str | None:
-    """Tell the unit of a test clock from the stamps beside it."""
-    lag = max(1, len(clock) // 10)
-    run, wall = clock[lag:] - clock[:-lag], since[lag:] - since[:-lag]
-    good = (run > 0) & (wall > 0)
-    if good.sum() < 1:
-        return None
-    ratio = float(np.median(wall[good] / run[good]))
-    return next((unit for unit, s in (("s", 1.0), ("min", 60.0), ("h", 3600.0), ("ms", 1e-3), ("d", 86400.0)) if abs(ratio / s - 1) < 0.05), None)
-
-
-def _stated_start(preamble: Mapping[str, str], path: str | os.PathLike[str]) -> tuple[np.datetime64, bool] | None:
-    """Read the start from a preamble line such as `Started: 2026-06-03 10:00:00`, if it can be read in one way only."""
-    import pandas as pd
-
-    for key, value in preamble.items():
-        if _START.fullmatch(key.strip()):
-            try:
-                read = clocks.read_stamps(pd.Series([value]), path, name=key)
-                return read.values[0], read.utc
-            except LoaderError:
-                continue
-    return None
-
-
-# --- variables -------------------------------------------------------------------------------------------------------
-
-
-def _numbers(path: str | os.PathLike[str], table: Table, f: _Field, role: str, *, convert_to: str | None = None) -> np.ndarray:
+def _numbers(path: str | os.PathLike[str], table: Table, f: Field, role: str, *, convert_to: str | None = None) -> np.ndarray:
     column = table.frame[f.position]
     if column.dtype.kind not in "iuf":
         import pandas as pd
@@ -468,7 +247,9 @@ def _numbers(path: str | os.PathLike[str], table: Table, f: _Field, role: str, *
         odd = pd.to_numeric(column, errors="coerce").isna() & column.notna()
         row = int(odd.to_numpy().argmax())
         raise LoaderError(
-            f"column {f.label!r} for {role} is not numbers", file=path, found=f"{str(column.iloc[row])[:40]!r} in row {row + 1}, line {table.line(row)} or near"
+            f"column {f.label!r} for {role} is not numbers",
+            file=path,
+            found=f"{str(column.iloc[row])[:40]!r} in row {row + 1}, line {table.line(row)} or near",
         )
     values = column.to_numpy()
     if convert_to is None:
@@ -480,14 +261,16 @@ def _numbers(path: str | os.PathLike[str], table: Table, f: _Field, role: str, *
             expected=f"a name such as {f.label!r} with ({convert_to}), or a unit",
             hint=f"columns: {{{role}: {{column: {f.label}, unit: {convert_to}}}}}",
         )
-    factor = _factor(f.unit, convert_to)
-    if factor is None:
+    scale = factor(f.unit, convert_to)
+    if scale is None:
         raise LoaderError(f"column {f.label!r} is not a {role}", file=path, found=f.unit, expected=f"a unit of {convert_to}")
     values = values.astype(float)
-    return values if factor == 1.0 else values * factor
+    return values if scale == 1.0 else values * scale
 
 
-def _kept(path: str | os.PathLike[str], table: Table, fields: Iterable[tuple[str, _Field]], taken: Iterable[str], *, words: bool) -> dict[str, tuple[Any, ...]]:
+def _kept(
+    path: str | os.PathLike[str], table: Table, fields: Iterable[tuple[str, Field]], taken: Iterable[str], *, words: bool
+) -> dict[str, tuple[Any, ...]]:
     """Give the columns nothing is known of, under their own names, units as written."""
     out: dict[str, tuple[Any, ...]] = {}
     seen = set(taken) | _COORDS
@@ -502,7 +285,7 @@ def _kept(path: str | os.PathLike[str], table: Table, fields: Iterable[tuple[str
         if f.name in _RECORDS and values.dtype.kind in "iu" and len(values) > 1 and (np.diff(values) == 1).all():
             continue  # numbers the rows: that is source_index
         unit = f.unit or "1"
-        base = wish if wish not in UNITS or _factor(unit, UNITS[wish]) is not None and not (wish == "energy" and unit != "eV") else f"{wish}_logged"
+        base = wish if wish not in UNITS or factor(unit, UNITS[wish]) is not None and not (wish == "energy" and unit != "eV") else f"{wish}_logged"
         out[_unused(base, seen)] = ("time", values if values.dtype.kind in "iu" else values.astype(float), unit, attrs)
     return out
 
@@ -519,16 +302,20 @@ def _unused(name: str, seen: set[str]) -> str:
 def _echem(
     path: str | os.PathLike[str],
     table: Table,
-    roles: Mapping[str, _Field],
-    rest: Sequence[_Field],
-    clock: _Clock,
+    roles: Mapping[str, Field],
+    rest: Sequence[Field],
+    clock: Clock,
     current_sign: str | None,
     interval: str,
     attrs: dict[str, Any],
 ) -> tuple[dict[str, tuple[Any, ...]], np.ndarray]:
     if "voltage" not in roles and "potential_we" not in roles:
-        raise LoaderError("no voltage column is recognised", file=path, found=", ".join(n for n in table.layout.names[:30] if n), hint="columns: {voltage: NAME}")
-    got = {role: _numbers(path, table, f, role, convert_to=_DIMENSION[role]) for role, f in roles.items() if role in _DIMENSION and role != "step_time"}
+        raise LoaderError(
+            "no voltage column is recognised", file=path, found=", ".join(n for n in table.layout.names[:30] if n), hint="columns: {voltage: NAME}"
+        )
+    got = {
+        role: _numbers(path, table, f, role, convert_to=_DIMENSION[role]) for role, f in roles.items() if role in _DIMENSION and role != "step_time"
+    }
     # Neware calls the step clock `Time` where the test clock is `Cumulative Time` or `Total Time`
     step_field = roles.get("step_time") or next((f for f in rest if f.name == "time"), None)
     step_time = clock.step_time
@@ -553,6 +340,7 @@ def _echem(
         **numbering,
         step_time=step_time,
         states=states,
+        seconds=clock.elapsed if clock.start is None else (clock.start - clock.start[0]) / np.timedelta64(1, "s"),
         current_sign=current_sign,
         interval=interval,
     )
@@ -575,9 +363,14 @@ def _echem(
     return {**out, **kept}, made.quality if not nothing else np.zeros(len(table.frame), np.int32)
 
 
-def _renamed(f: _Field) -> str:
+def _renamed(f: Field) -> str:
     """Give an echem column the name it has in every cycler's series."""
-    same = {"chg_energy": "charge_energy", "dchg_energy": "discharge_energy", "charging_energy": "charge_energy", "discharging_energy": "discharge_energy"}
+    same = {
+        "chg_energy": "charge_energy",
+        "dchg_energy": "discharge_energy",
+        "charging_energy": "charge_energy",
+        "discharging_energy": "discharge_energy",
+    }
     if f.name in ("energy", "ener", "watt_hr"):
         return "cell_energy"
     if f.name in ("temp", "temperature", "t1", "temp_1", "aux_temperature_1", "cell_temperature") and f.unit == "degC":
@@ -588,8 +381,8 @@ def _renamed(f: _Field) -> str:
 def _sensor(
     path: str | os.PathLike[str],
     table: Table,
-    named: Mapping[str, _Field],
-    rest: Sequence[_Field],
+    named: Mapping[str, Field],
+    rest: Sequence[Field],
     sampling: str | Mapping[str, str] | None,
     transport_delay: Any,
     attrs: dict[str, Any],

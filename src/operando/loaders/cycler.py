@@ -82,17 +82,31 @@ def net_from_sign(counter: np.ndarray, sign: np.ndarray, begins: np.ndarray) -> 
     return np.cumsum(steps * held) + 0.0
 
 
-def net_from_signed(counter: np.ndarray, begins: np.ndarray) -> np.ndarray:
-    """Give the net charge of one signed counter that is set to zero at steps."""
+def net_from_signed(counter: np.ndarray, begins: np.ndarray, flowed: np.ndarray | None = None) -> np.ndarray:
+    """Give the net charge of one signed counter that is set to zero at steps.
+
+    Parameters
+    ----------
+    counter
+        Positive or negative, in any unit of charge.
+    begins
+        Records at which a step or a cycle begins.
+    flowed
+        At most what the current let flow since the record before, in the same unit. A fall to zero that it cannot explain is a
+        reset also within a step (cyclers do so when a test is paused).
+    """
     values = _held(counter)
     change = np.diff(values, prepend=values[:1])
     before = np.roll(values, 1)
     full = begins & (before != 0)
     full[:1] = False
     falls = full & (np.abs(values) < 0.5 * np.abs(before))
-    if full.any() and falls[full].mean() > 0.5:
-        change = np.where(full, values, change)
-    return values[:1] + np.cumsum(change) if len(values) else values
+    reset = full if full.any() and falls[full].mean() > 0.5 else np.zeros(len(values), bool)
+    if flowed is not None:
+        most = np.nan_to_num(flowed)
+        reset = reset | (np.abs(change) > 5 * most + 1e-12) & (np.abs(values) <= np.maximum(1e-3 * np.abs(before), 1.5 * most))
+    reset[:1] = False
+    return values[:1] + np.cumsum(np.where(reset, values, change)) if len(values) else values
 
 
 def _held(values: np.ndarray) -> np.ndarray:
@@ -153,12 +167,16 @@ def signed_current(current: np.ndarray, sign: np.ndarray | None, increments: np.
             if agree < 0.1:
                 return -current, "reversed: as written, discharge was positive (by the capacity counters)"
             if (current[moved] > 0).all() and (increments[moved] < 0).any():
-                return np.where(increments == 0, current, np.abs(current) * np.sign(increments)), "unsigned; the sign is that of the capacity counters"
+                return np.where(
+                    increments == 0, current, np.abs(current) * np.sign(increments)
+                ), "unsigned; the sign is that of the capacity counters"
             return current, "as written; agrees with the capacity counters" if agree > 0.9 else "as written; the capacity counters do not confirm it"
     return current, "as written"
 
 
-def refined(stamps: np.ndarray, clock: np.ndarray | None, resolution: float, segment: np.ndarray, begins: np.ndarray | None = None) -> np.ndarray | None:
+def refined(
+    stamps: np.ndarray, clock: np.ndarray | None, resolution: float, segment: np.ndarray, begins: np.ndarray | None = None
+) -> np.ndarray | None:
     """Place records between whole-second stamps by the finer test clock beside them.
 
     Cyclers cut stamps to whole seconds (or minutes) but count the test in milliseconds. Within a run of records over
@@ -235,6 +253,7 @@ def echem(
     step_count: np.ndarray | None = None,
     step_time: np.ndarray | None = None,
     states: np.ndarray | None = None,
+    seconds: np.ndarray | None = None,
     current_sign: str | None = None,
     interval: str = "instant",
 ) -> Echem:
@@ -254,6 +273,8 @@ def echem(
         The instrument's own numbering; seconds of the step clock. They say where counters reset.
     states
         Step types in words.
+    seconds
+        Time of the records from any origin, to tell a reset counter from a charge that flowed.
     current_sign
         `charge` or `discharge`: what a positive current did; found out from states and counters by default.
     interval
@@ -264,10 +285,16 @@ def echem(
     begins = boundaries(n, [cycle, step if step_count is None else None, step_count], step_time)
     sign = direction(states) if states is not None else None
     net = None
+    flowed = None
+    if current is not None and seconds is not None and n > 1:
+        flowed = np.maximum(np.abs(current), np.abs(np.roll(current, 1))) * np.abs(np.diff(seconds, prepend=seconds[:1]))
     if charge is not None:
-        net, notes["charge_from"] = net_from_signed(charge, begins), "net charge of the instrument"
+        net, notes["charge_from"] = net_from_signed(charge, begins, flowed), "net charge of the instrument"
     elif charge_capacity is not None or discharge_capacity is not None:
-        net, notes["charge_from"] = net_charge(charge_capacity, discharge_capacity, begins), "charge and discharge counters, added up over their resets"
+        net, notes["charge_from"] = (
+            net_charge(charge_capacity, discharge_capacity, begins),
+            "charge and discharge counters, added up over their resets",
+        )
     if current is not None:
         if current_sign is None:
             increments = np.diff(net, prepend=net[:1]) if net is not None else None
@@ -280,7 +307,7 @@ def echem(
     if net is None and capacity is not None:
         known = sign if sign is not None and sign.any() else np.sign(np.nan_to_num(current)) if current is not None else None
         if (capacity < 0).any():
-            net, notes["charge_from"] = net_from_signed(capacity, begins), "signed capacity counter, added up over its resets"
+            net, notes["charge_from"] = net_from_signed(capacity, begins, flowed), "signed capacity counter, added up over its resets"
         elif known is not None and known.any():
             net, notes["charge_from"] = net_from_sign(capacity, known, begins), "capacity counter with the sign of the step, added up over its resets"
     if interval not in INTERVALS:

@@ -30,7 +30,9 @@ def wavelength_angstrom(text: Any, path: str | os.PathLike[str], option: str = "
         try:
             energy = quantity(text, "keV")
         except ContractError:
-            raise LoaderError(f"{option}: is neither a wavelength nor an energy", file=path, found=repr(text), expected="'0.4133 angstrom' or '30 keV'") from None
+            raise LoaderError(
+                f"{option}: is neither a wavelength nor an energy", file=path, found=repr(text), expected="'0.4133 angstrom' or '30 keV'"
+            ) from None
         value = HC / energy if energy else math.inf
     if not 0.01 <= value <= 100:
         raise LoaderError(f"{option}: is not that of X-rays", file=path, found=f"{value:g} angstrom", expected="0.01 to 100 angstrom")
@@ -86,7 +88,9 @@ def diffraction_axis(
     if axis in ("two_theta", "theta"):
         angle = 2 * values if axis == "theta" else values
         if np.abs(angle).max() > 180:
-            raise LoaderError("two_theta beyond 180 degrees", file=path, found=f"{angle.min():g} to {angle.max():g}", hint="say what the axis is with axis:")
+            raise LoaderError(
+                "two_theta beyond 180 degrees", file=path, found=f"{angle.min():g} to {angle.max():g}", hint="say what the axis is with axis:"
+            )
         if wavelength is None:
             return "two_theta", {"two_theta": ("two_theta", angle, "deg")}
         q = 4 * np.pi * np.sin(np.radians(angle / 2)) / wavelength
@@ -103,12 +107,15 @@ def diffraction_axis(
     return "q", coords
 
 
-def intensity_variables(
-    intensity: np.ndarray, errors: np.ndarray | None, axis: str, units: str
-) -> dict[str, tuple[Any, ...]]:
+def intensity_variables(intensity: np.ndarray, errors: np.ndarray | None, axis: str, units: str) -> dict[str, tuple[Any, ...]]:
     """Make `intensity` (and `intensity_errors`, linked) of frames over an axis."""
     linked = {"ancillary_variables": "intensity_errors"} if errors is not None else {}
     out: dict[str, tuple[Any, ...]] = {"intensity": (("time", axis), np.atleast_2d(intensity), units, {"long_name": "intensity", **linked})}
     if errors is not None:
-        out["intensity_errors"] = (("time", axis), np.atleast_2d(np.asarray(errors, dtype=float)), units, {"long_name": "standard error of intensity"})
+        out["intensity_errors"] = (
+            ("time", axis),
+            np.atleast_2d(np.asarray(errors, dtype=float)),
+            units,
+            {"long_name": "standard error of intensity"},
+        )
     return out

@@ -1,4 +1,4 @@
-"""Finding entries, datasets and times in an HDF5 file by path templates: what `hdf5-path` reads with.
+"""Finding entries and datasets in an HDF5 file by path templates: what `hdf5-path` reads with.
 
 A path is relative to its entry, or to the file if it begins with `/`; a segment `[NXdata]` is any group of that NeXus class;
 `{number}` stands for what the entry's template matched; `path@name` is an attribute. A list of paths means the first that exists.
@@ -15,13 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from operando.contract import ContractError, LoaderError, as_stamps, convert, quantity
-from operando.loaders.spectrum_text import STAMP_FORMATS, resolution
-from operando.loaders.text import natural_key, parse_local
+from operando.contract import LoaderError
+from operando.loaders.text import natural_key
 
 READ_LIMIT = 256 * 2**20  # bytes read at once for times and coordinates; signals stay lazy
-FRAME_LIMIT = 50_000_000
-EPOCHS = {"unix": np.datetime64("1970-01-01", "ns"), "epics": np.datetime64("1990-01-01", "ns")}
 _ARBITRARY = {"", "arbitrary units", "arbitrary", "a.u.", "arb. units", "arb.u.", "au", "none", "unitless", "dimensionless", "any"}
 
 Path_ = str | os.PathLike[str]
@@ -66,19 +63,21 @@ def spec_of(value: Any, option: str, file: Path_, allowed: Sequence[str] = ()) -
         value = value.get("path")
     paths = [value] if isinstance(value, str) else value
     if not isinstance(paths, list | tuple) or not paths or not all(isinstance(p, str) and p for p in paths):
-        raise LoaderError(f"{option}: is not a path", file=file, found=repr(value)[:80], expected="a path inside the entry, a list of them, or {path: ...}")
+        raise LoaderError(
+            f"{option}: is not a path", file=file, found=repr(value)[:80], expected="a path inside the entry, a list of them, or {path: ...}"
+        )
     return Spec(tuple(paths), more)
 
 
 def find_entries(root: Any, template: str | None, file: Path_) -> list[Entry]:
-    """List the groups a template matches, in numeric order.
+    r"""List the groups a template matches, in numeric order.
 
     Parameters
     ----------
     root
         The open file.
     template
-        Segments joined by `/`: `entry_{number}`, `*.1`, `[NXentry]`, `re:scan_(\\d+)`. None: every NXentry, or the file itself if it has none.
+        Segments joined by `/`: `entry_{number}`, `*.1`, `[NXentry]`, `re:scan_(\d+)`. None: every NXentry, or the file itself if it has none.
     file
         For the message.
 
@@ -137,12 +136,15 @@ def _template(segment: str, file: Path_) -> re.Pattern[str]:
             elif part == "?":
                 out += "."
             elif re.fullmatch(r"\{\w+\}", part):
-                out += rf"(?P<{part[1:-1]}>{r'\d+' if part == '{number}' else '.+?'})"
+                digits = part == "{number}"
+                out += f"(?P<{part[1:-1]}>" + (r"\d+)" if digits else ".+?)")
             else:
                 out += re.escape(part)
         return re.compile(out)
     except re.error as error:
-        raise LoaderError(f"entries: cannot be understood: {error}", file=file, found=segment, expected="entry_{number}, *.1, [NXentry] or re:...") from None
+        raise LoaderError(
+            f"entries: cannot be understood: {error}", file=file, found=segment, expected="entry_{number}, *.1, [NXentry] or re:..."
+        ) from None
 
 
 def _get(group: Any, name: str) -> Any:
@@ -158,7 +160,9 @@ def resolve(entry: Entry, root: Any, path: str, file: Path_) -> Any:
     try:
         path = re.sub(r"\{(\w+)\}", lambda m: entry.fields[m.group(1)], path)
     except KeyError as error:
-        raise LoaderError(f"a path names {{{error.args[0]}}}, which entries: does not", file=file, found=path, expected=", ".join(entry.fields) or "no field") from None
+        raise LoaderError(
+            f"a path names {{{error.args[0]}}}, which entries: does not", file=file, found=path, expected=", ".join(entry.fields) or "no field"
+        ) from None
     place, _, attribute = path.partition("@")
     start = root if place.startswith("/") else entry.group
     found = _walk(start, [s for s in place.split("/") if s])
@@ -246,7 +250,9 @@ def read_values(found: Any, file: Path_, what: str) -> np.ndarray:
         if found.shape is None:
             raise LoaderError(f"{what} is empty (it has no dataspace)", file=file, found=found.name)
         if found.size * max(found.dtype.itemsize, 1) > READ_LIMIT:
-            raise LoaderError(f"{what} is too large", file=file, found=f"{found.name}: {found.shape} {found.dtype}", expected="one value per frame, or one")
+            raise LoaderError(
+                f"{what} is too large", file=file, found=f"{found.name}: {found.shape} {found.dtype}", expected="one value per frame, or one"
+            )
         found = found[()]
     values = np.asarray(found)
     if values.dtype.kind in "SUO":
@@ -269,155 +275,3 @@ def units_of(found: Any, spec: Spec, default: str = "1") -> str:
     if text.casefold() in _ARBITRARY:
         return default
     return re.sub(r"\bangstroms?\b|Å|\bAngstroem\b", "angstrom", text, flags=re.IGNORECASE)
-
-
-@dataclass
-class Times:
-    """When the frames of one entry began: `stamps[i] + elapsed[i]`; no stamps if the file holds no absolute time."""
-
-    elapsed: np.ndarray
-    exposure: np.ndarray
-    stamps: np.ndarray | None = None
-    utc: bool = False
-    uncertainty: float = 0.0
-
-
-def stamp_of(found: Any, spec: Spec, file: Path_, what: str) -> tuple[np.datetime64, bool, float]:
-    """Read one stamp: ISO text, text in the option's format, or seconds since an epoch (`kind: unix | epics`).
-
-    Returns
-    -------
-    tuple
-        Stamp, whether it is UTC, its uncertainty from its last digit (s).
-
-    Raises
-    ------
-    LoaderError
-        It is no stamp.
-    """
-    values = read_values(found, file, what).ravel()
-    if values.size == 0:
-        raise LoaderError(f"{what} is empty", file=file)
-    if values.dtype != object:
-        kind = spec.more.get("kind")
-        if kind not in EPOCHS:
-            raise LoaderError(f"{what} is a number", file=file, found=values[0], expected="text, or kind: unix | epics beside its path")
-        return _since(values[:1], units_of(found, spec, "s"), EPOCHS[kind], file, what)[0], True, 0.0
-    text = str(values[0])
-    form = spec.more.get("format")
-    try:
-        if form is None:
-            stamp, zoned = as_stamps(re.sub(r"(?<=\d)\s+(?=[+-]\d\d:?\d\d$)", "", text))
-            return stamp[()], zoned, resolution(text)
-    except ContractError:
-        pass
-    local = parse_local(text, [form] if isinstance(form, str) else list(STAMP_FORMATS))
-    if local is None:
-        raise LoaderError(f"{what} is no stamp", file=file, found=repr(text[:60]), expected=form or "ISO 8601, or format: beside its path")
-    stamp, zoned = as_stamps(local)
-    return stamp[()], zoned, resolution(text)
-
-
-def _since(values: np.ndarray, units: str, epoch: np.datetime64, file: Path_, what: str) -> np.ndarray:
-    """Add numbers to an epoch, exactly for integers."""
-    factor = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}.get(units)
-    if factor is None:
-        try:
-            values, factor = np.asarray(convert(values.astype(float), units, "s")), 1_000_000_000
-        except ContractError as error:
-            raise LoaderError(f"{what}: {error.problem}", file=file) from None
-    if not (np.abs(values.astype(float)) * factor < 9e18).all():
-        raise LoaderError(f"{what} hold an impossible time", file=file, found=f"up to {np.nanmax(np.abs(values.astype(float))):g} {units}")
-    if values.dtype.kind in "iu":
-        return epoch + (values.astype(np.int64) * factor).astype("timedelta64[ns]")
-    whole = np.floor(values)
-    fraction = np.round((values - whole) * factor).astype(np.int64)
-    return epoch + (whole.astype(np.int64) * factor + fraction).astype("timedelta64[ns]")
-
-
-def frame_stamps(found: Any, spec: Spec, file: Path_) -> tuple[np.ndarray, np.ndarray | None, bool, float]:
-    """Read the times of the frames.
-
-    Returns
-    -------
-    tuple
-        Seconds from the stamp (NaN where the file holds none yet); stamps, one per frame, or None if the times are relative; whether they are UTC; uncertainty.
-
-    Raises
-    ------
-    LoaderError
-        They cannot be read, or whether they count from 1970, 1990 or the start cannot be told.
-    """
-    what = "frame_times:"
-    values = read_values(found, file, what).ravel()
-    kind = spec.more.get("kind", "auto")
-    if kind not in ("auto", "iso", "relative", *EPOCHS):
-        raise LoaderError("frame_times: kind is not known", file=file, found=repr(kind), expected="auto | iso | relative | unix | epics")
-    if values.dtype == object:
-        filled = np.array([bool(v) for v in values])
-        last = int(filled.sum()) if filled[: int(filled.sum())].all() else values.size
-        stamps, utc = as_stamps([str(v) for v in values[:last]]) if last else (np.empty(0, "datetime64[ns]"), False)
-        elapsed = np.concatenate([np.zeros(last), np.full(values.size - last, np.nan)])
-        return elapsed, np.concatenate([stamps, np.full(values.size - last, np.datetime64("NaT", "ns"))]), utc, resolution(str(values[0])) if last else 0.0
-    units = units_of(found, spec, "s")
-    since = re.fullmatch(r"(\w+)\s+since\s+(.+)", units)
-    if since and kind in ("auto", "relative"):
-        stamp, zoned = as_stamps(since.group(2).strip())
-        return _seconds(values, since.group(1), file), np.full(values.size, stamp[()]), zoned, 0.0
-    if kind in EPOCHS:
-        empty = ~np.isfinite(values.astype(float)) | (values == 0)
-        clean = np.where(empty, np.asarray(1, values.dtype), values)
-        return np.where(empty, np.nan, 0.0), _since(clean, units, EPOCHS[kind], file, what), True, 0.0
-    seconds = _seconds(values, units, file)
-    start = getattr(found, "attrs", {}).get("start")
-    if kind == "auto" and seconds.size and np.nanmax(np.abs(seconds), initial=0.0) > 3e8:
-        raise LoaderError(
-            "what the frame times count from cannot be told",
-            file=file,
-            found=f"{seconds[0]:.3f} s",
-            expected="kind: unix (1970), epics (1990), or relative",
-            hint=f"frame_times: {{path: {spec.paths[0]}, kind: ...}}",
-        )
-    if start is not None:
-        stamp, zoned, sigma = stamp_of(start, Spec(("@start",), {}), file, "the attribute start of the frame times")
-        return seconds, np.full(values.size, stamp), zoned, sigma
-    return seconds, None, False, 0.0
-
-
-def _seconds(values: np.ndarray, units: str, file: Path_) -> np.ndarray:
-    try:
-        return np.asarray(convert(values.astype(float), units, "s"), dtype=float)
-    except ContractError as error:
-        raise LoaderError(f"frame_times: {error.problem}", file=file, hint="give their unit: {path: ..., units: s}") from None
-
-
-def seconds_of(value: Any, entry: Entry, root: Any, option: str, file: Path_) -> np.ndarray | None:
-    """Read a duration: `0.5 s`, a number of seconds, or a path (one value or one per frame).
-
-    Returns
-    -------
-    numpy.ndarray or None
-        0-d or 1-d seconds; None if the path does not exist.
-    """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return np.asarray(float(value))
-    if isinstance(value, str) and re.match(r"\s*[-+]?\.?\d[\d.eE+-]*\s*[a-zA-Z]*\s*$", value):
-        try:
-            return np.asarray(quantity(value, "s"))
-        except ContractError as error:
-            if "/" not in value:
-                raise LoaderError(f"{option}: {error.problem}", file=file, found=value, expected="for example '0.5 s', or a path") from None
-    spec = spec_of(value, option, file, ("units",))
-    found = look_up(entry, root, spec, file)
-    if found is None:
-        return None
-    values = read_values(found, file, option)
-    if values.dtype == object:
-        raise LoaderError(f"{option}: is text", file=file, found=text_of(values)[:60], expected="a number of seconds")
-    try:
-        out = np.asarray(convert(values.astype(float), units_of(found, spec, "s"), "s"), dtype=float).squeeze()
-    except ContractError as error:
-        raise LoaderError(f"{option}: {error.problem}", file=file) from None
-    if out.ndim > 1 or (out < 0).any() or np.isinf(out).any():
-        raise LoaderError(f"{option}: is not a duration", file=file, found=f"shape {out.shape}, {out.ravel()[:3]}")
-    return out

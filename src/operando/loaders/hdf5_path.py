@@ -1,11 +1,11 @@
-"""HDF5 and NeXus files by path templates: one master may interleave cells, positions and techniques.
+r"""HDF5 and NeXus files by path templates: one master may interleave cells, positions and techniques.
 
 What the bytes mean
 -------------------
 Options (or a `preset`, which they override key by key) say where things lie::
 
     technique: xrd
-    entries: "entry_{number}"            # groups, read in numeric order; also *.1, [NXentry], re:scan_(\\d+)$
+    entries: "entry_{number}"            # groups, read in numeric order; also *.1, [NXentry], re:scan_(\d+)$
     signals: {intensity: measurement/p3_integrate}        # or {path, units, dims, sampling}
     axis: {q: {path: p3/q, units: 1/nm}}                  # or just a path: its unit names it
     start_time: start_time               # ISO text, or {path, kind: unix | epics, format}
@@ -24,21 +24,24 @@ virtual datasets are followed; one that leads nowhere counts as absent.
 
 Where the time comes from
 -------------------------
-`start_time` (with or without an offset) plus one of: `frame_times` (seconds relative to it or to their own attribute `start`; or stamps: ISO text, or numbers since
-1970 `unix` or 1990 `epics`, both UTC), or `frame_time` x `frame_number` (`{path, first: 0}`; by default the index in the entry). An entry of a single frame needs only
-`start_time`; its exposure is `end_time` - `start_time` unless `count_time` says otherwise. Without a stamp the source's option `start:` gives it.
+`start_time` (with or without an offset) plus one of: `frame_times` (seconds relative to it or to their own attribute `start`; or stamps:
+ISO text, or numbers since 1970 `unix` or 1990 `epics`, both UTC), or `frame_time` x `frame_number` (`{path, first: 0}`; by default the
+index in the entry). An entry of a single frame needs only `start_time`; its exposure is `end_time` - `start_time` unless `count_time` says
+otherwise. Without a stamp the source's option `start:` gives it.
 
 What is assumed
 ---------------
-`frame_times` mark the start of the exposure unless `marks` says otherwise. `frame_time` includes the readout: as an exposure it is used only where `count_time` is not
-given. An entry that is still being written (signals and times of different length, or times not yet filled in) is cut to what it has in full and flagged
-INTERRUPTED. Entries without the series' signal are another series' and are left out; those that are empty or broken are named in `entries_left_out`.
+`frame_times` mark the start of the exposure unless `marks` says otherwise. `frame_time` includes the readout: as an exposure it is used
+only where `count_time` is not given. An entry that is still being written (signals and times of different length, or times not yet filled
+in) is cut to what it has in full and flagged INTERRUPTED. Entries without the series' signal are another series' and are left out; those
+that are empty or broken are named in `entries_left_out`.
 
 Output
 ------
-One series per technique and axis: frames of entries with the same axis follow each other in entry order, another axis or another set of variables makes a
-further series. Coordinates `entry`, everything in `coords` and `motors`, and for diffraction `two_theta` and q as for `xrd-1d` (option `wavelength`: text, or
-a path). `sensor` series have `sampling` (continuous | step | event | sample) per channel, continuous by default.
+One series per technique and axis: frames of entries with the same axis follow each other in entry order, another axis or another set of
+variables makes a further series. Coordinates `entry`, everything in `coords` and `motors`, and for diffraction `two_theta` and q as for
+`xrd-1d` (option `wavelength`: text, or a path). `sensor` series have `sampling` (continuous | step | event | sample) per channel,
+continuous by default.
 """
 
 from __future__ import annotations
@@ -57,29 +60,37 @@ import xarray as xr
 
 from operando.contract import TECHNIQUES as KNOWN
 from operando.contract import LoaderError, OperandoError, Quality, series
-from operando.loaders.diffraction import diffraction_axis, wavelength_angstrom
+from operando.loaders.hdf5_axes import AxesView, plain_unit, read_axis, read_wavelength
 from operando.loaders.hdf5_entries import (
-    FRAME_LIMIT,
     Entry,
-    Times,
     alternatives,
     find_entries,
-    frame_stamps,
     look_up,
     read_values,
-    seconds_of,
     spec_of,
-    stamp_of,
     text_of,
     units_of,
 )
+from operando.loaders.hdf5_times import FRAME_LIMIT, Times, entry_times
 from operando.loaders.presets import with_preset
 
 TECHNIQUES = ("xrd", "pdf", "xas", "raman", "ir", "sensor")
 VERSION = "1"
 
-_BROKEN = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, OverflowError, ArithmeticError, SystemError, MemoryError, RecursionError)
-_AXIS_UNITS = {"deg": "two_theta", "degree": "two_theta", "degrees": "two_theta", "rad": "two_theta", "ev": "energy", "kev": "energy"}
+_BROKEN = (
+    OSError,
+    KeyError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    ArithmeticError,
+    SystemError,
+    MemoryError,
+    RecursionError,
+)
 
 
 def load(
@@ -148,12 +159,18 @@ def load(
     except OperandoError as error:
         if "HDF5" in error.problem or "cannot be read" in error.problem:
             raise LoaderError(
-                "cannot be opened as HDF5", file=path, found=error.problem[:200], hint="a half-written or damaged copy, or not an HDF5 file: copy it again when it is closed"
+                "cannot be opened as HDF5",
+                file=path,
+                found=error.problem[:200],
+                hint="a half-written or damaged copy, or not an HDF5 file: copy it again when it is closed",
             ) from None
         raise LoaderError(error.problem, file=path, found=error.found, expected=error.expected, hint=error.hint) from None
     except _BROKEN as error:
         raise LoaderError(
-            "the file is damaged or still being written", file=path, found=f"{type(error).__name__}: {str(error)[:160]}", hint="copy it again when it is closed"
+            "the file is damaged or still being written",
+            file=path,
+            found=f"{type(error).__name__}: {str(error)[:160]}",
+            hint="copy it again when it is closed",
         ) from None
     if not out:
         raise LoaderError("none of the series is in the file", file=path, found=", ".join(name for name, _ in wanted))
@@ -190,11 +207,26 @@ class _Reader:
         self.technique = KNOWN[technique]
         given = options["signals"]
         if not isinstance(given, Mapping) or not given:
-            raise LoaderError("signals: is missing", file=path, found=repr(given)[:80], expected=f"{', '.join(self.technique.signals) or 'CHANNEL'}: PATH")
+            raise LoaderError(
+                "signals: is missing", file=path, found=repr(given)[:80], expected=f"{', '.join(self.technique.signals) or 'CHANNEL'}: PATH"
+            )
         self.signals = {str(k): spec_of(v, f"signals: {k}", path, ("units", "dims", "sampling", "long_name")) for k, v in given.items()}
         if self.technique.signals and not set(self.signals) & set(self.technique.signals):
-            raise LoaderError(f"signals: has no signal of {technique}", file=path, found=", ".join(self.signals), expected=" or ".join(self.technique.signals))
-        for wrong in set(self.signals) & {"time", "exposure", "segment", "setup", "source", "source_index", "quality", "source_time", "stamp", "entry"}:
+            raise LoaderError(
+                f"signals: has no signal of {technique}", file=path, found=", ".join(self.signals), expected=" or ".join(self.technique.signals)
+            )
+        for wrong in set(self.signals) & {
+            "time",
+            "exposure",
+            "segment",
+            "setup",
+            "source",
+            "source_index",
+            "quality",
+            "source_time",
+            "stamp",
+            "entry",
+        }:
             raise LoaderError("signals: a signal cannot have the name of a coordinate", file=path, found=wrong)
         self.first = next((n for n in self.technique.signals if n in self.signals), next(iter(self.signals)))
         self.left_out: dict[str, str] = {}
@@ -280,10 +312,19 @@ class _Reader:
         where = f"{entry.name}: " if entry.name else ""
         for name, dataset in found.items():
             if dataset is not None and (not isinstance(dataset, h5py.Dataset) or dataset.shape is None or dataset.dtype.kind not in "iufb"):
-                kind = "a group" if isinstance(dataset, h5py.Group) else f"{getattr(dataset, 'dtype', type(dataset).__name__)}, shape {getattr(dataset, 'shape', None)}"
+                kind = (
+                    "a group"
+                    if isinstance(dataset, h5py.Group)
+                    else f"{getattr(dataset, 'dtype', type(dataset).__name__)}, shape {getattr(dataset, 'shape', None)}"
+                )
                 raise LoaderError(f"{where}{name} is not an array of numbers", file=self.path, found=f"{getattr(dataset, 'name', '?')}: {kind}")
-        lam = self._wavelength(entry)
-        axis_name, axis_size, axis_coords = self._axis(entry, lam, main)
+        lam: float | None = None
+        if self.technique.name == "xrd" and self.options["wavelength"] is not None:
+            lam = read_wavelength(entry, self.root, self.options["wavelength"], self.path)
+        axis_name, axis_size = "", 0
+        axis_coords: dict[str, tuple[Any, ...]] = {}
+        if self.technique.axis:
+            axis_name, axis_size, axis_coords = read_axis(entry, self.root, self.options["axis"], self.path, self.technique, lam)
         arrays: dict[str, tuple[Any, str, dict[str, Any]]] = {}
         lengths: dict[str, int] = {}
         for name, dataset in found.items():
@@ -299,7 +340,7 @@ class _Reader:
         if max(lengths.values()) > FRAME_LIMIT:
             raise LoaderError(f"{where}an impossible number of frames", file=self.path, found=max(lengths.values()))
         n = min(lengths.values())
-        times, full = self._times(entry, n)
+        times, full = entry_times(entry, self.root, self.options, self.path, n)
         interrupted = len(set(lengths.values())) > 1 or full < n or times.elapsed.size != n
         n = min(n, full, times.elapsed.size)
         known = {*lengths.values(), times.elapsed.size, n}
@@ -313,83 +354,9 @@ class _Reader:
             attrs["sampling"] = str(spec.more.get("sampling") or self.options["sampling"] or "continuous")
         return attrs
 
-    def _wavelength(self, entry: Entry) -> float | None:
-        value = self.options["wavelength"]
-        if value is None or self.technique.name != "xrd":
-            return None
-        if isinstance(value, str) and re.match(r"\s*[\d.]", value):
-            return wavelength_angstrom(value, self.path)
-        spec = spec_of(value, "wavelength", self.path, ("units",))
-        found = look_up(entry, self.root, spec, self.path)
-        if found is None:
-            if spec.optional:
-                return None
-            raise LoaderError("the wavelength is not there", file=self.path, found=alternatives(entry, spec.paths), expected=" or ".join(spec.paths))
-        values = read_values(found, self.path, "wavelength").ravel()
-        if values.size == 0 or values.dtype == object or not (values == values[0]).all():
-            raise LoaderError("the wavelength is not one number", file=self.path, found=text_of(values)[:60])
-        return wavelength_angstrom(f"{float(values[0])!r} {units_of(found, spec, 'angstrom')}", self.path)
-
-    def _axis(self, entry: Entry, lam: float | None, main: Any) -> tuple[str, int, dict[str, tuple[Any, ...]]]:
-        """Read the axis: its name in the series, its length in the file, its coordinates."""
-        if not self.technique.axis:
-            return "", 0, {}
-        value = self.options["axis"]
-        name = ""
-        if isinstance(value, Mapping) and "path" not in value:
-            if len(value) != 1:
-                raise LoaderError("axis: names more than one axis", file=self.path, found=", ".join(map(str, value)), expected="axis: {q: PATH}")
-            name, value = str(next(iter(value))), next(iter(value.values()))
-        if value is None:
-            raise LoaderError("axis: is missing", file=self.path, expected=f"axis: {{{' | '.join(self.technique.axis)}: PATH}}")
-        spec = spec_of(value, "axis", self.path, ("units",))
-        found = look_up(entry, self.root, spec, self.path)
-        if found is None:
-            raise LoaderError(
-                f"{entry.name or 'the file'} has {self.first} but not its axis", file=self.path, found=alternatives(entry, spec.paths), expected=" or ".join(spec.paths)
-            )
-        values = read_values(found, self.path, "axis")
-        if values.ndim > 1:
-            rows = values.reshape(-1, values.shape[-1])
-            if not rows.size or not (rows == rows[0]).all():
-                raise LoaderError("the axis changes inside an entry", file=self.path, found=f"shape {values.shape}", hint="one series needs one axis; split the entry")
-            values = rows[0]
-        if values.dtype == object or values.ndim != 1 or values.size < 2:
-            raise LoaderError("the axis is not a row of numbers", file=self.path, found=f"{values.dtype}, shape {values.shape}")
-        units = units_of(found, spec, "")
-        if not name:
-            name = self._axis_name(units, text_of(getattr(found, "attrs", {}).get("long_name")))
-        if self.technique.name == "xrd":
-            main_name, coords = diffraction_axis(name, values, self.path, units=_plain(units) or None, wavelength=lam)
-            return main_name, values.size, coords
-        if name not in self.technique.axis:
-            raise LoaderError(f"axis: {name} is no axis of {self.technique.name}", file=self.path, expected=" or ".join(self.technique.axis))
-        from operando.contract import UNITS
-
-        steps = np.diff(values.astype(float))
-        if not (np.isfinite(values.astype(float)).all() and ((steps > 0).all() or (steps < 0).all())):
-            raise LoaderError(f"{name} is not strictly monotonic", file=self.path, found=f"{values[0]:g} to {values[-1]:g}", hint="is this the right axis?")
-        return name, values.size, {name: (name, values.astype(float), _plain(units) or UNITS[name])}
-
-    def _axis_name(self, units: str, label: str) -> str:
-        if len(self.technique.axis) == 1:
-            return self.technique.axis[0]
-        if self.technique.name == "xrd":
-            plain = units.casefold().replace(" ", "")
-            if plain in _AXIS_UNITS or re.search(r"2\s*-?\s*theta|tth|two_?theta", label, re.IGNORECASE):
-                return "two_theta"
-            if re.search(r"nm", plain):
-                return "q_nm"
-            if re.search(r"angstrom|^(1/a|a\^?-1)$", plain):
-                return "q"
-        raise LoaderError(
-            "what the axis is cannot be told from its unit", file=self.path, found=f"units {units!r}, long_name {label!r}", hint="name it: axis: {q: PATH}, {two_theta: PATH} ..."
-        )
-
     def _array(self, entry: Entry, name: str, dataset: Any, axis_size: int) -> Any:
         """Give a signal as a lazy array (frames, axis) or (frames,)."""
         from operando.hdf5 import HDF5Array
-        from operando.loaders.hdf5_view import AxesView
 
         dims = self.signals[name].more.get("dims")
         shape = dataset.shape
@@ -399,7 +366,12 @@ class _Reader:
         if dims is not None:
             plain = [("axis" if d in self.technique.axis else str(d)) for d in dims] if isinstance(dims, list | tuple) else []
             if len(plain) != len(shape) or not set(plain) <= {*names, "-"} or (has_axis and "axis" not in plain):
-                raise LoaderError(f"signals: {name}: dims do not fit", file=self.path, found=f"{dims} for shape {shape}", expected="time, the axis, and - for dims of size 1")
+                raise LoaderError(
+                    f"signals: {name}: dims do not fit",
+                    file=self.path,
+                    found=f"{dims} for shape {shape}",
+                    expected="time, the axis, and - for dims of size 1",
+                )
             order = [plain.index(d) if d in plain else None for d in names]
         else:
             wide = [i for i, size in enumerate(shape) if size != 1]
@@ -418,7 +390,13 @@ class _Reader:
                 expected=f"(frames, {axis_size})" if has_axis else "(frames,)",
                 hint="if its dims are in another order say signals: {" + name + ": {path: ..., dims: [axis, time]}}",
             )
-        dtype = np.dtype(np.float32) if dataset.dtype == np.float16 else np.dtype(np.int8) if dataset.dtype.kind == "b" else dataset.dtype.newbyteorder("=")
+        dtype = (
+            np.dtype(np.float32)
+            if dataset.dtype == np.float16
+            else np.dtype(np.int8)
+            if dataset.dtype.kind == "b"
+            else dataset.dtype.newbyteorder("=")
+        )
         base = HDF5Array(self.path, self._reach(entry, dataset, name), shape=shape, dtype=dtype, kind="plain")
         if order == list(range(len(shape))):
             return base
@@ -434,95 +412,9 @@ class _Reader:
             full = re.sub(r"\{(\w+)\}", lambda m: entry.fields[m.group(1)], full)
             if "[" not in full and full in self.root:
                 return full
-        raise LoaderError(f"{name} lies in another file behind a group found by its class", file=self.path, found=own, hint="write its path out in signals:")
-
-    def _times(self, entry: Entry, n: int) -> tuple[Times, int]:
-        """Read when the frames of an entry began, and for how many that is known."""
-        options = self.options
-        stamp: np.datetime64 | None = None
-        utc, sigma = False, 0.0
-        if options["start_time"] is not None:
-            spec = spec_of(options["start_time"], "start_time", self.path, ("kind", "format", "units"))
-            found = look_up(entry, self.root, spec, self.path)
-            if found is None and not spec.optional:
-                raise LoaderError(f"{entry.name or 'the file'} has no start time", file=self.path, found=alternatives(entry, spec.paths), expected=" or ".join(spec.paths))
-            if found is not None:
-                stamp, utc, sigma = stamp_of(found, spec, self.path, f"start_time of {entry.name or 'the file'}")
-        stamps: np.ndarray | None = None
-        marks = "start"
-        elapsed: np.ndarray | None = None
-        if options["frame_times"] is not None:
-            spec = spec_of(options["frame_times"], "frame_times", self.path, ("kind", "units", "marks", "format"))
-            marks = str(spec.more.get("marks", "start"))
-            if marks not in ("start", "middle", "end"):
-                raise LoaderError("frame_times: marks is not known", file=self.path, found=marks, expected="start | middle | end")
-            found = look_up(entry, self.root, spec, self.path)
-            if found is None and not spec.optional:
-                raise LoaderError(
-                    f"{entry.name or 'the file'} has no frame times", file=self.path, found=alternatives(entry, spec.paths), expected=" or ".join(spec.paths)
-                )
-            if found is not None:
-                elapsed, stamps, own_utc, own_sigma = frame_stamps(found, spec, self.path)
-                if stamps is not None:
-                    utc, sigma = own_utc, own_sigma
-        period = seconds_of(options["frame_time"], entry, self.root, "frame_time", self.path) if options["frame_time"] is not None else None
-        if period is not None and (period.ndim or not period > 0):
-            raise LoaderError("frame_time: is not one positive duration", file=self.path, found=period)
-        if elapsed is None:
-            elapsed = self._counted(entry, n, period, stamp)
-        if stamps is None and stamp is not None:
-            stamps = np.full(elapsed.size, stamp)
-        full = int(np.argmin(np.isfinite(elapsed))) if not np.isfinite(elapsed).all() else elapsed.size
-        if np.isfinite(elapsed[full:]).any():
-            raise LoaderError(f"{entry.name or 'the file'}: a frame in the middle has no time", file=self.path, found=f"frame {full}")
-        exposure = self._exposure(entry, elapsed.size, period, stamp)
-        count = min(elapsed.size, exposure.size)
-        elapsed, exposure = elapsed[:count], exposure[:count]
-        if marks != "start":
-            elapsed = elapsed - np.nan_to_num(exposure) * (0.5 if marks == "middle" else 1.0)
-        return Times(elapsed, exposure, stamps[:count] if stamps is not None else None, utc, sigma), min(full, count)
-
-    def _counted(self, entry: Entry, n: int, period: np.ndarray | None, stamp: Any) -> np.ndarray:
-        """Place frames by number x frame_time; a single frame is at the start."""
-        if period is None:
-            if n > 1:
-                raise LoaderError(
-                    f"{entry.name or 'the file'} has {n} frames but no time for each",
-                    file=self.path,
-                    found="one start time" if stamp is not None else "no time",
-                    hint="give frame_times: PATH, or frame_time: '10 s' (frames follow each other), for example",
-                )
-            return np.zeros(n)
-        number = np.arange(n, dtype=float)
-        if self.options["frame_number"] is not None:
-            spec = spec_of(self.options["frame_number"], "frame_number", self.path, ("first",))
-            found = look_up(entry, self.root, spec, self.path)
-            if found is None and not spec.optional:
-                raise LoaderError(f"{entry.name or 'the file'} has no frame numbers", file=self.path, found=alternatives(entry, spec.paths), expected=" or ".join(spec.paths))
-            if found is not None:
-                values = read_values(found, self.path, "frame_number").ravel()
-                if values.dtype == object:
-                    raise LoaderError("frame_number: is text", file=self.path, found=text_of(values)[:60])
-                number = values.astype(float) - float(spec.more.get("first", 0))
-        return np.asarray(number * float(period))
-
-    def _exposure(self, entry: Entry, n: int, period: np.ndarray | None, stamp: Any) -> np.ndarray:
-        given = None
-        if self.options["count_time"] is not None:
-            given = seconds_of(self.options["count_time"], entry, self.root, "count_time", self.path)
-        if given is not None:
-            return np.full(n, float(given)) if given.ndim == 0 else given
-        if self.options["end_time"] is not None and n == 1 and stamp is not None:
-            spec = spec_of(self.options["end_time"], "end_time", self.path, ("kind", "format", "units"))
-            found = look_up(entry, self.root, spec, self.path)
-            if found is not None:
-                seconds = float((stamp_of(found, spec, self.path, "end_time")[0] - stamp) / np.timedelta64(1, "s"))
-                if seconds < 0:
-                    raise LoaderError(f"{entry.name or 'the file'} ends before it starts", file=self.path, found=f"{seconds} s")
-                return np.full(1, seconds)
-        if period is not None:
-            return np.full(n, float(period))
-        return np.zeros(n) if self.technique.name == "sensor" else np.full(n, np.nan)
+        raise LoaderError(
+            f"{name} lies in another file behind a group found by its class", file=self.path, found=own, hint="write its path out in signals:"
+        )
 
     def _coords(self, entry: Entry, n: int, known: set[int], where: str) -> dict[str, tuple[np.ndarray, str | None]]:
         """Read what goes with each frame: one value per entry, or one per frame."""
@@ -550,14 +442,17 @@ class _Reader:
                 continue
             values = read_values(found, self.path, f"coords: {name}")
             values = values.ravel() if values.size == max(values.shape, default=1) else values
-            units = None if values.dtype == object else _plain(units_of(found, spec)) or "1"
+            units = None if values.dtype == object else plain_unit(units_of(found, spec)) or "1"
             if values.size == 1:
                 out[name] = (np.full(n, values.ravel()[0], dtype=values.dtype), units)
             elif values.ndim == 1 and values.size in known and values.size >= n:
                 out[name] = (values[:n], units)
             elif strict:
                 raise LoaderError(
-                    f"{where}{name} has not one value per frame", file=self.path, found=f"{getattr(found, 'name', name)}: shape {values.shape}", expected=f"({n},) or one value"
+                    f"{where}{name} has not one value per frame",
+                    file=self.path,
+                    found=f"{getattr(found, 'name', name)}: shape {values.shape}",
+                    expected=f"({n},) or one value",
                 )
         return out
 
@@ -572,7 +467,7 @@ class _Reader:
         lazy: dict[str, xr.Variable] = {}
         for name, (_, units, attrs) in first.signals.items():
             whole = LazyConcat([(piece.signals[name][0], slice(0, piece.n)) for piece in pieces])
-            unit = _plain(units) or "1"
+            unit = plain_unit(units) or "1"
             lazy[name] = variable(whole, dims, {"units": unit, **attrs})
             if len(dims) == 1:  # one value per frame is small: read it now, so that logs of a thousand entries are one array
                 variables[name] = (dims, lazy.pop(name).values, unit, attrs)
@@ -586,19 +481,21 @@ class _Reader:
         utc = False
         if first.times.stamps is not None:
             if len({p.times.utc for p in pieces}) > 1:
-                raise LoaderError("some entries carry an offset from UTC and some do not", file=self.path, found=", ".join(p.entry.name for p in pieces[:4]))
+                raise LoaderError(
+                    "some entries carry an offset from UTC and some do not", file=self.path, found=", ".join(p.entry.name for p in pieces[:4])
+                )
             utc = first.times.utc
             stamps = np.concatenate([p.times.stamps[: p.n] for p in pieces if p.times.stamps is not None])
         begin = elapsed if stamps is None else (stamps - stamps[0]) / np.timedelta64(1, "s") + elapsed
         exposure = np.concatenate([p.times.exposure[: p.n] for p in pieces])
         middle = begin + np.nan_to_num(exposure) / 2
-        attrs: dict[str, Any] = {}
+        notes: dict[str, Any] = {}
         if self.name:
-            attrs["series"] = self.name
+            notes["series"] = self.name
         if first.wavelength is not None:
-            attrs.update(wavelength=first.wavelength, wavelength_units="angstrom")
+            notes.update(wavelength=first.wavelength, wavelength_units="angstrom")
         if self.left_out:
-            attrs["entries_left_out"] = json.dumps(dict(list(self.left_out.items())[:20]))
+            notes["entries_left_out"] = json.dumps(dict(list(self.left_out.items())[:20]))
         ds = series(
             self.technique.name,
             variables,
@@ -613,7 +510,7 @@ class _Reader:
             segment=np.concatenate([[0], np.cumsum(np.diff(middle) < 0)])[:total],
             quality=np.concatenate([np.full(p.n, int(Quality.INTERRUPTED) if p.interrupted else 0) for p in pieces]),
             source_index=np.concatenate([np.arange(p.n) + starts[id(p)] for p in pieces]),
-            attrs=attrs,
+            attrs=notes,
         )
         return ds.assign(lazy)
 
@@ -641,13 +538,6 @@ def _joined(name: str, pieces: list[_Piece]) -> tuple[np.ndarray, str | None]:
             values = np.array([str(v) for v in values], dtype=object)
         parts.append(values)
     return np.concatenate(parts), None if text else units or "1"
-
-
-def _plain(units: str) -> str:
-    """Spell a unit so that it can be converted: `1/angstrom`, `1/nm`, `deg`."""
-    compact = units.strip().replace(" ", "").casefold()
-    known = {"1/a": "1/angstrom", "a-1": "1/angstrom", "a^-1": "1/angstrom", "angstrom^-1": "1/angstrom", "angstrom-1": "1/angstrom", "degrees": "deg", "degree": "deg"}
-    return known.get(compact, units.strip())
 
 
 def claims(path: str | os.PathLike[str]) -> str | None:

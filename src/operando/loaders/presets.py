@@ -52,7 +52,8 @@ def read_preset(preset: str | os.PathLike[str]) -> dict[str, Any]:
         if text not in names:
             near = difflib.get_close_matches(text, names, n=1)
             raise ConfigError(
-                f"there is no preset {text!r}" + (f"; did you mean {near[0]!r}?" if near else ""), expected=f"one of {', '.join(names)}, or a path that ends in .yaml"
+                f"there is no preset {text!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+                expected=f"one of {', '.join(names)}, or a path that ends in .yaml",
             )
         with as_file(files("operando.configs") / "beamlines" / f"{text}.yaml") as packaged:
             found = read_yaml(packaged, what="a preset")
@@ -80,12 +81,16 @@ def preset_options(preset: str | os.PathLike[str], loader: str, known: Iterable[
     """
     found = read_preset(preset)["loaders"]
     if loader not in found:
-        raise ConfigError(f"the preset says nothing about the loader {loader}", file=os.fspath(preset), found=", ".join(found), hint="change loader: or preset:")
+        raise ConfigError(
+            f"the preset says nothing about the loader {loader}", file=os.fspath(preset), found=", ".join(found), hint="change loader: or preset:"
+        )
     options = {str(k): copy.deepcopy(v) for k, v in found[loader].items()}
     unknown = sorted(set(options) - set(known)) if known is not None else []
     if unknown:
         raise ConfigError(
-            f"the preset sets options that {loader} does not have: {', '.join(unknown)}", file=os.fspath(preset), expected=", ".join(sorted(set(known or ())))
+            f"the preset sets options that {loader} does not have: {', '.join(unknown)}",
+            file=os.fspath(preset),
+            expected=", ".join(sorted(set(known or ()))),
         )
     return options
 

@@ -139,7 +139,9 @@ def read_columns(text: str, path: Path_, *, first_line: int = 1, least: int = 2)
         words = _words(line, style)
         if len(words) != style[2]:
             raise LoaderError(
-                f"line {first_line + i} has {len(words)} fields, not {style[2]} (a half-written or shuffled file?)", file=path, found=line.strip()[:60]
+                f"line {first_line + i} has {len(words)} fields, not {style[2]} (a half-written or shuffled file?)",
+                file=path,
+                found=line.strip()[:60],
             )
         row = []
         for j, word in enumerate(words):
@@ -366,7 +368,12 @@ def header_numbers(header: Iterable[str], wanted: Mapping[str, Any] | None, path
             attrs = {str(k): str(v) for k, v in spec.items() if k not in ("pattern", "units")}
             pattern, units = spec.get("pattern"), str(spec.get("units", "1"))
         if not isinstance(pattern, str):
-            raise LoaderError(f"header_values: {name} has no pattern", file=path, found=repr(spec)[:60], expected="a regular expression, or {pattern: ..., units: ...}")
+            raise LoaderError(
+                f"header_values: {name} has no pattern",
+                file=path,
+                found=repr(spec)[:60],
+                expected="a regular expression, or {pattern: ..., units: ...}",
+            )
         try:
             word = _search(pattern, str(name), text, path, f"header_values: {name}")
         except LoaderError as error:

@@ -91,7 +91,14 @@ def numeric_form(column: pd.Series, *, named: bool) -> str | None:
 
 
 def read_stamps(
-    column: pd.Series, path: str | os.PathLike[str], *, name: str, form: str | None = None, named: bool = True, elapsed: np.ndarray | None = None, line: int = 1
+    column: pd.Series,
+    path: str | os.PathLike[str],
+    *,
+    name: str,
+    form: str | None = None,
+    named: bool = True,
+    elapsed: np.ndarray | None = None,
+    line: int = 1,
 ) -> Stamps:
     """Read a column of absolute stamps.
 
@@ -178,7 +185,10 @@ def _plausible(stamps: np.ndarray, path: str | os.PathLike[str], name: str) -> N
     if wrong.any():
         row = int(wrong.argmax())
         raise LoaderError(
-            f"row {row + 1} of column {name!r} is not a plausible time", file=path, found=str(stamps[row])[:19], expected="a year between 1950 and 2150"
+            f"row {row + 1} of column {name!r} is not a plausible time",
+            file=path,
+            found=str(stamps[row])[:19],
+            expected="a year between 1950 and 2150",
         )
 
 
@@ -242,7 +252,9 @@ def _tidy(text: pd.Series, match: re.Match[str]) -> pd.Series:
 def _year_first(text: pd.Series, path: str | os.PathLike[str], name: str, match: re.Match[str], line: int) -> Stamps:
     clock, resolution = _clock_form(match)
     if not clock:
-        raise LoaderError(f"column {name!r} holds dates without a time of day", file=path, found=repr(match[0]), hint="name both columns: time: [Date, Time]")
+        raise LoaderError(
+            f"column {name!r} holds dates without a time of day", file=path, found=repr(match[0]), hint="name both columns: time: [Date, Time]"
+        )
     zones = text.str.contains(r"(?:Z|UTC|[+-]\d{2}:?\d{2})$", regex=True)
     utc = bool(zones.all())
     if zones.any() and not utc:
@@ -252,7 +264,9 @@ def _year_first(text: pd.Series, path: str | os.PathLike[str], name: str, match:
     if match["mark"] != "-":
         text = text.str.replace(match["mark"], "-", n=2, regex=False)
     if match["half"]:
-        return Stamps(_values(_parse(text, f"%Y-%m-%d {clock}"), text, path, name, f"YYYY-MM-DD {clock}", line), False, resolution, "year first, AM/PM")
+        return Stamps(
+            _values(_parse(text, f"%Y-%m-%d {clock}"), text, path, name, f"YYYY-MM-DD {clock}", line), False, resolution, "year first, AM/PM"
+        )
     parsed = _parse(text.str.replace("UTC", "Z", regex=False).str.replace(" Z", "Z", regex=False) if utc else text, "ISO8601", utc=utc)
     if utc:
         parsed = parsed.dt.tz_localize(None)
@@ -270,7 +284,9 @@ def _finest(text: pd.Series, resolution: float) -> float:
 def _year_last(text: pd.Series, path: str | os.PathLike[str], name: str, match: re.Match[str], elapsed: np.ndarray | None, line: int) -> Stamps:
     clock, resolution = _clock_form(match)
     if not clock:
-        raise LoaderError(f"column {name!r} holds dates without a time of day", file=path, found=repr(match[0]), hint="name both columns: time: [Date, Time]")
+        raise LoaderError(
+            f"column {name!r} holds dates without a time of day", file=path, found=repr(match[0]), hint="name both columns: time: [Date, Time]"
+        )
     mark, year = match["mark"], "%Y" if len(match["year"]) == 4 else "%y"
     text = _tidy(text, match)
     text = text.str.replace(r"^(\S+?)[T,]?\s+", r"\1 ", regex=True) if not re.match(r"\S+ \S", match[0]) else text
@@ -280,7 +296,9 @@ def _year_last(text: pd.Series, path: str | os.PathLike[str], name: str, match: 
     a, b = (float(fields[i].astype(float).max()) for i in (0, 1))
     forms = {"d": f"%d{mark}%m{mark}{year} {clock}", "m": f"%m{mark}%d{mark}{year} {clock}"}
     if a > 12 and b > 12:
-        raise LoaderError(f"column {name!r} has neither the day nor the month first throughout", file=path, found=f"{a:g} and {b:g} as largest fields")
+        raise LoaderError(
+            f"column {name!r} has neither the day nor the month first throughout", file=path, found=f"{a:g} and {b:g} as largest fields"
+        )
     order = "d" if a > 12 else "m" if b > 12 else "d" if mark == "." else None
     how = f"a field of {max(a, b):g}" if max(a, b) > 12 else "points between day, month and year"
     if order is None:
@@ -295,10 +313,14 @@ def _year_last(text: pd.Series, path: str | os.PathLike[str], name: str, match: 
 
 def _day_or_month(text: pd.Series, forms: dict[str, str], path: str | os.PathLike[str], name: str, elapsed: np.ndarray | None) -> tuple[str, str]:
     """Tell `05/06/2026` apart: only one reading keeps the order of the rows, or agrees with the test clock."""
+    days = text.str.slice(0, 10)
+    changes = (days != days.shift()).to_numpy(dtype=bool, copy=True)  # order and span show on the rows where the day changes, the first and the last
+    changes[[0, -1]] = True
+    few = text[changes]
     scores = {}
     spans = {}
     for order, form in forms.items():
-        parsed = _parse(text, form)
+        parsed = _parse(few, form)
         if parsed.isna().any():
             continue
         seconds = parsed.to_numpy().astype("datetime64[s]").astype(np.int64)
@@ -355,7 +377,10 @@ def read_elapsed(column: pd.Series, unit: str | None, path: str | os.PathLike[st
         if match is None or len(match["h"]) > 7 or len(match["d"] or "") > 5:
             row = int((codes == i).argmax())
             raise LoaderError(
-                f"row {row + 1} of column {name!r} is not an elapsed time", file=path, found=f"{text[:40]!r}, line {line + row} or near", expected="numbers or HH:MM:SS"
+                f"row {row + 1} of column {name!r} is not an elapsed time",
+                file=path,
+                found=f"{text[:40]!r}, line {line + row} or near",
+                expected="numbers or HH:MM:SS",
             )
         clock = int(match["h"]) * 3600 + int(match["m"]) * 60 + float((match["s"] or "0").replace(",", "."))
         seconds[i] = (int(match["d"] or 0) * 86400 + clock) * (-1 if match["sign"] else 1)

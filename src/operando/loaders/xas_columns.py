@@ -1,4 +1,4 @@
-"""One X-ray absorption spectrum per text file: columns over energy, times from the header.
+r"""One X-ray absorption spectrum per text file: columns over energy, times from the header.
 
 What the bytes mean
 -------------------
@@ -28,8 +28,8 @@ Where i0 / itrans is not positive mu is NaN and the frame is flagged LOW_COUNTS.
 
 Output
 ------
-`mu(time, energy)`, `mu_reference`, `i0` and the other raw signals named, over energy in eV; one frame per spectrum. `header_values` become coordinates of the
-frame: `{foil_e0: {pattern: 'E0=([-\\d.]+)', units: eV}}`; further keys there are kept as attributes.
+`mu(time, energy)`, `mu_reference`, `i0` and the other raw signals named, over energy in eV; one frame per spectrum. `header_values` become
+coordinates of the frame: `{foil_e0: {pattern: 'E0=([-\d.]+)', units: eV}}`; further keys there are kept as attributes.
 
 Presets
 -------
@@ -146,7 +146,9 @@ def _scans(text: str, path: Path, wanted: int | None) -> Iterator[tuple[int | No
         given = True
         yield number, block, text.count("\n", 0, begin) + 1
     if not given:
-        raise LoaderError("the scan is not in the file" if wanted is not None else "no scan holds numbers", file=path, found=f"scans {found[:20]}", expected=wanted)
+        raise LoaderError(
+            "the scan is not in the file" if wanted is not None else "no scan holds numbers", file=path, found=f"scans {found[:20]}", expected=wanted
+        )
 
 
 def _spectrum(text: str, path: Path, first_line: int, options: Mapping[str, Any]) -> xr.Dataset:
@@ -182,7 +184,12 @@ def _spectrum(text: str, path: Path, first_line: int, options: Mapping[str, Any]
         if not np.isfinite(values).any():
             raise LoaderError(f"{name} cannot be computed: no ratio is positive", file=path, hint="are these the right columns?")
         low = low or bool(np.isnan(values).any())
-        put(name, values, "1", long_name={"mu": "absorption", "mu_reference": "absorption of the reference", "mu_fluorescence": "fluorescence yield"}[name])
+        put(
+            name,
+            values,
+            "1",
+            long_name={"mu": "absorption", "mu_reference": "absorption of the reference", "mu_fluorescence": "fluorescence yield"}[name],
+        )
     for name, indices in chosen.items():
         if name not in variables and name != "energy":
             values = take(indices[0])
@@ -196,7 +203,10 @@ def _spectrum(text: str, path: Path, first_line: int, options: Mapping[str, Any]
         "xas",
         variables,
         source=path,
-        coords={"energy": ("energy", energy, "eV", {"long_name": "photon energy as written"}), **header_numbers(block.header, options["header_values"], path)},
+        coords={
+            "energy": ("energy", energy, "eV", {"long_name": "photon energy as written"}),
+            **header_numbers(block.header, options["header_values"], path),
+        },
         start=times.start,
         exposure=times.exposure,
         time_origin="header" if times.start else None,
@@ -264,9 +274,7 @@ def _recipes(raw: Mapping[str, np.ndarray], have: set[str], path: Path) -> Itera
             raise LoaderError("iref: needs itrans:, the intensity before the reference", file=path)
 
 
-def _energies(
-    block: Columns, index: int, path: Path, options: Mapping[str, Any]
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray] | None]:
+def _energies(block: Columns, index: int, path: Path, options: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray] | None]:
     """Give the energies in eV, the rows to keep in order, and the rows to average where energies repeat."""
     values = block.values[:, index]
     if values.size < 2:
@@ -374,7 +382,12 @@ def claims(path: str | os.PathLike[str]) -> str | None:
             steps = np.diff(values)
             kev = values.max() <= 200 and re.search("energy|kev", block.labels[i], re.IGNORECASE)
             scale = 1000.0 if kev else 1.0
-            if 1000 <= values.min() * scale and values.max() * scale <= 100_000 and 10 <= span * scale <= 20_000 and (steps >= 0).mean() in (0.0, 1.0):
+            if (
+                1000 <= values.min() * scale
+                and values.max() * scale <= 100_000
+                and 10 <= span * scale <= 20_000
+                and (steps >= 0).mean() in (0.0, 1.0)
+            ):
                 kind = "XDI" if "XDI/" in head[:200] else "SPEC" if starts else "columns"
                 return f"X-ray absorption spectrum ({kind}), {values.min() * scale:.0f} to {values.max() * scale:.0f} eV"
     except (LoaderError, OSError):

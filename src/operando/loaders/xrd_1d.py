@@ -1,4 +1,4 @@
-"""One diffraction pattern per text file: .xy, .xye, .dat, .chi, .csv, GSAS .fxye.
+r"""One diffraction pattern per text file: .xy, .xye, .dat, .chi, .csv, GSAS .fxye.
 
 What the bytes mean
 -------------------
@@ -46,7 +46,7 @@ header_time, time_format, header_exposure, header_end
     Regular expressions and `strptime` format.
 header_values
     Name -> regular expression or {pattern, units}: kept as a coordinate of the frame, e.g.
-    `{temperature: {pattern: 'Temp .K. =\\s*([-\\d.]+)', units: K}}`.
+    `{temperature: {pattern: 'Temp .K. =\s*([-\d.]+)', units: K}}`.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ import numpy as np
 import xarray as xr
 
 from operando.contract import LoaderError, series
-from operando.loaders.spectrum_text import Columns, HeaderTimes, header_numbers, header_times, read_columns, resolution
 from operando.loaders.diffraction import diffraction_axis, intensity_variables, wavelength_angstrom
+from operando.loaders.spectrum_text import Columns, HeaderTimes, header_numbers, header_times, read_columns, resolution
 from operando.loaders.text import parse_local, read_text
 
 TECHNIQUES = ("xrd",)
@@ -127,7 +127,9 @@ def load(
         if ie is not None:
             errors = block.values[:, ie]
             if (errors < 0).any():
-                raise LoaderError("the errors are negative", file=path, found=float(np.nanmin(errors)), hint="name their column, or errors_column: none")
+                raise LoaderError(
+                    "the errors are negative", file=path, found=float(np.nanmin(errors)), hint="name their column, or errors_column: none"
+                )
         if gsas:
             x = x / 100.0
         counts_label = block.labels[iy] if block.labels else ""
@@ -221,7 +223,11 @@ def _read_block(text: str, lines: list[str], path: Path) -> tuple[Columns, bool]
             continue
         if match.group(3).upper() != "CONS" or match.group(4).upper() not in ("FXYE", "FXY"):
             raise LoaderError(
-                "a GSAS bank of another kind", file=path, found=line.strip()[:80], expected="BANK ... CONS ... FXYE", hint="export it from GSAS-II as .xye"
+                "a GSAS bank of another kind",
+                file=path,
+                found=line.strip()[:80],
+                expected="BANK ... CONS ... FXYE",
+                hint="export it from GSAS-II as .xye",
             )
         block = read_columns("\n".join(lines[number + 1 :]), path, first_line=number + 2)
         block.header[:0] = lines[: number + 1]
@@ -237,7 +243,10 @@ def _read_block(text: str, lines: list[str], path: Path) -> tuple[Columns, bool]
 def _check_count(block: Columns, expected: int, path: Path) -> None:
     if block.values.shape[0] != expected:
         raise LoaderError(
-            "the number of points does not fit the header (a half-written file?)", file=path, found=f"{block.values.shape[0]} points", expected=expected
+            "the number of points does not fit the header (a half-written file?)",
+            file=path,
+            found=f"{block.values.shape[0]} points",
+            expected=expected,
         )
 
 
@@ -265,12 +274,12 @@ def _pick(block: Columns, path: Path, x: str | int | None, y: str | int | None, 
 
 
 def _axis_label(block: Columns, index: int) -> str:
-    """Give the words over the axis: its label, or (fit2d) the second header line."""
-    if block.labels:
-        return " ".join([block.labels[index], block.units[index] if block.units else ""]).strip()
+    """Give the words over the axis: in fit2d files the line two above the count, else the label."""
     filled = [line.strip() for line in block.header if line.strip()]
     if len(filled) >= 4 and re.fullmatch(r"\d{1,9}(\s+\d+)?", filled[-1]):
         return filled[-3]
+    if block.labels:
+        return " ".join([block.labels[index], block.units[index] if block.units else ""]).strip()
     return ""
 
 
@@ -329,7 +338,9 @@ def _header_wavelength(header: list[str]) -> tuple[float | None, dict[str, Any]]
                 attrs["ratio_k_alpha_2"] = float(pair.group(3))
             lam = float(pair.group(1))
             return (lam, attrs) if 0.01 <= lam <= 100 else (None, {})
-        match = re.search(r"\b(?:wave[\s_]?length|lambda)\b[^\d\n]{0,20}?[:=\s]\s*(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(m|nm|pm|a|å|angstroms?)?\b", text, re.IGNORECASE)
+        match = re.search(
+            r"\b(?:wave[\s_]?length|lambda)\b[^\d\n]{0,20}?[:=\s]\s*(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(m|nm|pm|a|å|angstroms?)?\b", text, re.IGNORECASE
+        )
         if match is None:
             return None, {}
         factor = {"m": 1e10, "nm": 10.0, "pm": 0.01}.get((match.group(2) or "a").lower(), 1.0)
@@ -406,7 +417,11 @@ def claims(path: str | os.PathLike[str]) -> str | None:
             return f"diffraction pattern over {told[0]}"
         if any(re.search(r"11bmb?_\d+|Calibrated wavelength", line) for line in block.header):
             return "powder pattern, 11-BM"
-        if suffix in (".xy", ".xye") and high <= 180 and not (told is None and label and re.search(r"energy|shift|wavenumber|time|volt|\bk\b|\br\b", label, re.IGNORECASE)):
+        if (
+            suffix in (".xy", ".xye")
+            and high <= 180
+            and not (told is None and label and re.search(r"energy|shift|wavenumber|time|volt|\bk\b|\br\b", label, re.IGNORECASE))
+        ):
             return f"diffraction pattern ({suffix}, no label on the axis)"
     except (LoaderError, OSError):
         return None

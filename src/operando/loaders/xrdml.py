@@ -40,8 +40,8 @@ import numpy as np
 import xarray as xr
 
 from operando.contract import LoaderError, Quality, as_stamps, series
-from operando.loaders.spectrum_text import resolution
 from operando.loaders.diffraction import diffraction_axis, intensity_variables
+from operando.loaders.spectrum_text import resolution
 
 TECHNIQUES = ("xrd",)
 VERSION = "1"
@@ -96,7 +96,9 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset | list[xr.Dataset]:
             else:
                 scans.append(made)
     if not scans:
-        raise LoaderError("no scan over 2theta", file=path, found=f"{number} scans", expected="positions of 2Theta with a start and an end, or a list")
+        raise LoaderError(
+            "no scan over 2theta", file=path, found=f"{number} scans", expected="positions of 2Theta with a start and an end, or a list"
+        )
     groups: list[list[_Scan]] = []
     for made in scans:
         for group in groups:
@@ -127,7 +129,9 @@ def _parse(path: Path) -> Element:
         builder.end(tag.rpartition("}")[2])
 
     def refuse(*_: Any) -> None:
-        raise LoaderError("the XML declares a document type or entities, which no XRDML file does", file=path, hint="do not open files from an unknown source")
+        raise LoaderError(
+            "the XML declares a document type or entities, which no XRDML file does", file=path, hint="do not open files from an unknown source"
+        )
 
     parser = expat.ParserCreate(namespace_separator="}")
     parser.buffer_text = True
@@ -244,7 +248,9 @@ def _scan(scan: Element, index: int, path: Path, wavelength: float | None, setup
             two_theta = np.linspace(first, last, intensity.size)
         if two_theta is not None and two_theta.size != intensity.size:
             raise LoaderError(
-                f"scan {index + 1} has another number of positions than of intensities", file=path, found=f"{two_theta.size} positions, {intensity.size} intensities"
+                f"scan {index + 1} has another number of positions than of intensities",
+                file=path,
+                found=f"{two_theta.size} positions, {intensity.size} intensities",
             )
     if two_theta is None or two_theta.size < 2 or two_theta[0] == two_theta[-1]:
         return None
@@ -298,14 +304,21 @@ def _series(scans: list[_Scan], path: Path, left_out: int) -> xr.Dataset:
         if all(t.size == 1 for t in times):
             coords["counting_time"] = ("time", np.concatenate(times), "s", {"long_name": "counting time per point"})
         else:
-            variables["counting_time"] = (dims, np.stack([np.broadcast_to(t, first.two_theta.shape) for t in times]), "s", {"long_name": "counting time per point"})
+            variables["counting_time"] = (
+                dims,
+                np.stack([np.broadcast_to(t, first.two_theta.shape) for t in times]),
+                "s",
+                {"long_name": "counting time per point"},
+            )
     for name in sorted({name for scan in scans for name in scan.fixed}):
         positions = np.array([scan.fixed.get(name, (math.nan, ""))[0] for scan in scans])
         coords[f"motor_{name}"] = ("time", positions, next(scan.fixed[name][1] for scan in scans if name in scan.fixed))
 
     stamped = [scan.start for scan in scans]
     if any(stamp is None for stamp in stamped) and any(stamp is not None for stamp in stamped):
-        raise LoaderError("some scans have a start time and some have not", file=path, found=f"{sum(s is not None for s in stamped)} of {len(stamped)}")
+        raise LoaderError(
+            "some scans have a start time and some have not", file=path, found=f"{sum(s is not None for s in stamped)} of {len(stamped)}"
+        )
     starts: Any = None
     utc: bool | None = None
     sigma = 0.0

@@ -75,6 +75,20 @@ class Piece:
     b: int
 
 
+class _Column:
+    """One variable in each of many pieces; its arrays are made when they are read."""
+
+    __slots__ = ("name", "pieces")
+
+    def __init__(self, pieces: Sequence[Piece], name: str) -> None:
+        self.pieces, self.name = pieces, name
+
+    def __getitem__(self, i: int) -> LazyArray:
+        part = self.pieces[i].part
+        assert part is not None
+        return part.array(self.name)
+
+
 class PaddedArray(LazyArray):
     """An array made longer along its later dims with a fill."""
 
@@ -154,14 +168,19 @@ def combine(pieces: Sequence[Piece], fills: Mapping[str, Any] | None = None) -> 
     sizes = first.sizes if uniform else _sizes(parts)
     names = list(dict.fromkeys(name for part in (parts[:1] if uniform else parts) for name in part.layout.variables))
     whole = len(pieces) == 1 and pieces[0].part is not None and (pieces[0].a, pieces[0].b) == (0, pieces[0].part.rows)
+    plain = uniform and all(p.part is not None for p in pieces)
+    starts, ends = np.array([p.a for p in pieces]), np.cumsum([p.b - p.a for p in pieces])
     arrays: dict[str, tuple[LazyArray, Stored]] = {}
     for name in names:
         stored = first.variables.get(name)
         if uniform and whole or (uniform and stored is not None and stored.digest):
             assert stored is not None
             arrays[name] = (parts[0].array(name), stored)
+        elif plain and stored is not None:
+            tail = tuple(sizes[d] for d in stored.dims[1:])
+            arrays[name] = (LazyConcat.of(_Column(pieces, name), starts, ends, tail, stored.dtype), stored)
         else:
-            arrays[name] = _one(name, pieces, parts, sizes, first.rows_dim, uniform, fills or {})
+            arrays[name] = _one(name, pieces, parts, sizes, first.rows_dim, fills or {})
     return Combined(arrays, dict(first.attrs), first.rows_dim, rows)
 
 
@@ -174,7 +193,7 @@ def _sizes(parts: Sequence[OpenPart]) -> dict[str, int]:
 
 
 def _one(
-    name: str, pieces: Sequence[Piece], parts: Sequence[OpenPart], sizes: Mapping[str, int], rows_dim: str, uniform: bool, fills: Mapping[str, Any]
+    name: str, pieces: Sequence[Piece], parts: Sequence[OpenPart], sizes: Mapping[str, int], rows_dim: str, fills: Mapping[str, Any]
 ) -> tuple[LazyArray, Stored]:
     """Lay one variable's pieces together."""
     having = [part for part in parts if name in part.layout.variables]

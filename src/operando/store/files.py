@@ -24,8 +24,8 @@ class _Sink:
     """
 
     def __init__(self, fd: int) -> None:
-        self.fd, self.position, self.error = fd, 0, None
-        self.error: OSError | None
+        self.fd, self.position = fd, 0
+        self.error: OSError | None = None
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = 0 if whence == os.SEEK_SET else self.position if whence == os.SEEK_CUR else os.fstat(self.fd).st_size

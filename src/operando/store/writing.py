@@ -178,8 +178,9 @@ class Writer:
         key
             What it was made of.
         inputs
-            Which rows came from which file: dicts `file`, `size`, `sha256`, `rows` ([a, b]), `t0` (first stamp; by default `time` of row a). Together they
-            cover all rows. None: if there is one row for each frame of the series, the rows follow the frames as they are ordered now.
+            Which rows came from which file: dicts `file`, `size`, `sha256`, `rows` ([a, b]), `t0` (first stamp; by default `time` of row a).
+            Together they cover all rows. None: if there is one row for each frame of the series, the rows follow the frames as they are
+            ordered now.
 
         Raises
         ------
@@ -226,11 +227,8 @@ class Writer:
             return None
         if not old and (cell is None or series is None or product is None):
             raise StoreError("cannot tell which product is replaced", expected="old parts, or cell, series and product")
-        where = [
-            given if given is not None else getattr(old[0], name)
-            for name, given in zip(("cell", "series", "product"), (cell, series, product), strict=True)
-        ]
-        part = self._write(*where, ds, key=key, inputs=inputs)
+        cell, series, product = cell or old[0].cell, series or old[0].series, product or old[0].product
+        part = self._write(cell, series, product, ds, key=key, inputs=inputs)
         self._acknowledge({"op": "replace", "old": [p.path for p in old], "part": part.record()}, part)
         self._retire(old)
         return part

@@ -1,0 +1,47 @@
+"""Clocks, zones, exposure windows: every frame on the electrochemical timeline of its cell, with what is not known about it.
+
+`localise` puts wall-clock stamps on UTC, a `Clock` corrects them, `echem_timeline` makes one continuous record of many
+electrochemical files, `align_frames` averages it over each exposure, `annotate` hands the result to the frames, and `align`
+does all of it. No function here reads a signal of the frames.
+"""
+
+from operando._lazy import attach
+
+VERSION = "1"
+"""Raised when the same input gives another alignment; part of the key of every stored one."""
+
+_lazy = {
+    "AlignmentReport": "report",
+    "Clock": "clocks",
+    "Stream": "report",
+    "align": "alignment",
+    "align_frames": "alignment",
+    "annotate": "alignment",
+    "check_zone": "zones",
+    "clocks_from_config": "clocks",
+    "echem_timeline": "echem",
+    "localise": "zones",
+    "restart_segments": "alignment",
+    "summarise": "report",
+    "window_statistics": "windows",
+    "zone_shift": "report",
+}
+__getattr__, __dir__ = attach(__name__, _lazy)
+
+__all__ = [
+    "VERSION",
+    "AlignmentReport",
+    "Clock",
+    "Stream",
+    "align",
+    "align_frames",
+    "annotate",
+    "check_zone",
+    "clocks_from_config",
+    "echem_timeline",
+    "localise",
+    "restart_segments",
+    "summarise",
+    "window_statistics",
+    "zone_shift",
+]

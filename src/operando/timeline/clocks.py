@@ -156,7 +156,7 @@ class Clock:
         """
         names = ("offset", "drift", "uncertainty", "drift_uncertainty", "covariance", "method", "evidence", "status")
         take = values.get if isinstance(values, Mapping) else lambda name: getattr(values, name, None)
-        found = {name: take(name) for name in names if take(name) is not None}
+        found: dict[str, Any] = {name: take(name) for name in names if take(name) is not None}
         at = take("at")
         return cls(**found, at=None if at is None else _stamp(at, localise, strict=True))
 
@@ -245,9 +245,11 @@ def _stamp(at: Any, zone: str | None = None, *, strict: bool = False) -> np.date
         raise ClockError("at of a clock is not one time stamp", found=repr(at)[:80])
     if strict and not zoned and isinstance(at, str):
         if zone is None:
-            raise ClockError("at of a clock without a zone", found=at, hint="write it with its offset, for example 2026-06-03T10:00:00+02:00, or give timezone:")
+            raise ClockError(
+                "at of a clock without a zone", found=at, hint="write it with its offset, as in 2026-06-03T10:00:00+02:00, or give timezone:"
+            )
         from operando.timeline.zones import to_utc
 
         utc, _ = to_utc(np.array([stamp]).view(np.int64), zone)
         stamp = utc.view("datetime64[ns]")[0]
-    return np.datetime64(stamp, "ns")
+    return np.datetime64(int(np.asarray(stamp).astype(np.int64)), "ns")

@@ -267,9 +267,7 @@ def _current(echem: xr.Dataset) -> np.ndarray | None:
     return np.asarray(echem["current"].values, dtype=float) if "current" in echem.variables else None
 
 
-def _charge(
-    echem: xr.Dataset, times: np.ndarray, same: np.ndarray, sequence: Any, longest: float
-) -> tuple[np.ndarray, dict[str, str], int]:
+def _charge(echem: xr.Dataset, times: np.ndarray, same: np.ndarray, sequence: Any, longest: float) -> tuple[np.ndarray, dict[str, str], int]:
     """Accumulate the charge (C): the instrument's increments where it counts, else the integral of the current."""
     n = times.size
     current = _current(echem)
@@ -420,9 +418,7 @@ def _integers(values: np.ndarray) -> np.ndarray:
     return np.round(values).astype(np.int64)
 
 
-def _soc(
-    charge: np.ndarray, sequence: Any, direction: np.ndarray, runs: np.ndarray, capacity: float | None
-) -> tuple[np.ndarray, dict[str, Any]]:
+def _soc(charge: np.ndarray, sequence: Any, direction: np.ndarray, runs: np.ndarray, capacity: float | None) -> tuple[np.ndarray, dict[str, Any]]:
     """State of charge by coulometry, unclipped: 0 to 1 over the first complete cycle, else against the capacity."""
     q = charge[sequence]
     if runs.shape[0] >= 2:
@@ -462,6 +458,8 @@ def _steps(echem: xr.Dataset, index: Any, direction: np.ndarray, step: np.ndarra
         return marks
     if step is not None:
         marks[1:] |= np.diff(step) != 0
+    if "step_changes" in echem.variables:
+        marks |= _told(echem["step_changes"].values[index])
     for name in ("control_voltage", "control_current"):
         if name in echem.variables:
             values = np.asarray(echem[name].values, dtype=float)[index]
@@ -484,10 +482,15 @@ def _steps(echem: xr.Dataset, index: Any, direction: np.ndarray, step: np.ndarra
             on_its_way &= (neighbour * change > 0) & (np.abs(neighbour) >= 0.5 * np.abs(change))
         found &= ~on_its_way
         if interval_rule(echem) == "ending":
-            before, was = _shifted(marks[1:] | found, 1), _shifted(change, 1)
+            before, was = _shifted(marks[1:] | found, 1), _shifted(np.where(np.abs(change) > least, change, 0.0), 1)
             found &= ~(before & (was * change >= 0))
         marks[1:] |= found
     return marks & ~apart
+
+
+def _told(values: np.ndarray) -> np.ndarray:
+    """What the instrument marks as changed; -1 and NaN say nothing."""
+    return np.nan_to_num(np.asarray(values, dtype=float)) > 0
 
 
 def _shifted(values: np.ndarray, by: int) -> np.ndarray:

@@ -73,13 +73,14 @@ def localise(ds: xr.Dataset, timezone: str | None = None) -> xr.Dataset:
         )
     stamps = ds["stamp"].values if "stamp" in ds.coords else ds["source_time"].values
     wall = np.broadcast_to(stamps, ds["time"].shape).astype("datetime64[ns]").view(np.int64)
-    time, source_time = (ds[key].values.astype("datetime64[ns]").view(np.int64) if key in ds.coords else None for key in ("time", "source_time"))
+    time = ds["time"].values.astype("datetime64[ns]").view(np.int64)
     naive = wall != np.iinfo(np.int64).min  # NaT: this file gave UTC itself
     utc, assumed = wall.copy(), np.zeros(wall.size, bool)
     utc[naive], assumed[naive] = to_utc(wall[naive], timezone, spans=time[naive] - wall[naive], file=name)
     shift = utc - wall
     coords = {"time": ("time", (time + shift).view("datetime64[ns]"), ds["time"].attrs)}
-    if source_time is not None:
+    if "source_time" in ds.coords:
+        source_time = ds["source_time"].values.astype("datetime64[ns]").view(np.int64)
         coords["source_time"] = ("time", (source_time + shift).view("datetime64[ns]"), ds["source_time"].attrs)
     ds = ds.drop_vars("stamp", errors="ignore").assign_coords(coords)
     ds = _labelled(ds, "config", timezone)
@@ -134,7 +135,7 @@ def to_utc(wall: np.ndarray, timezone: str, *, spans: np.ndarray | None = None, 
     index = np.searchsorted((at + np.maximum(before, after)) * _NS, wall, side="right")
     offsets = np.concatenate([before[:1], after])[index]
     for j in range(at.size):
-        begin, end = (at[j] + min(before[j], after[j])) * _NS, (at[j] + max(before[j], after[j])) * _NS
+        begin, end = int(at[j] + min(before[j], after[j])) * _NS, int(at[j] + max(before[j], after[j])) * _NS
         inside = (wall >= begin) & (wall < end)
         if after[j] > before[j] and inside.any():
             frame = int(np.argmax(inside))
@@ -149,7 +150,7 @@ def to_utc(wall: np.ndarray, timezone: str, *, spans: np.ndarray | None = None, 
     assumed = np.zeros(wall.size, bool)
     spans = np.zeros(wall.size, np.int64) if spans is None else spans
     for j in np.flatnonzero(after < before):
-        begin, end, fold = (at[j] + after[j]) * _NS, (at[j] + before[j]) * _NS, (before[j] - after[j]) * _NS
+        begin, end, fold = int(at[j] + after[j]) * _NS, int(at[j] + before[j]) * _NS, int(before[j] - after[j]) * _NS
         inside = (wall >= begin) & (wall < end)
         if not inside.any():
             continue
@@ -179,7 +180,8 @@ def _later_reading(times: np.ndarray, lo: int, hi: int, fold: int, timezone: str
     stamp = f"frame {lo}: {_text(wall[lo])}"
     if back.size:
         where = ", ".join(f"frame {lo + b}" for b in back[:3])
-        raise ClockError(f"local times in the hour that {timezone} repeats go back more than once", file=file, found=f"{stamp}; steps back at {where}", hint=hint)
+        problem = f"local times in the hour that {timezone} repeats go back in a way that the end of summer time does not explain"
+        raise ClockError(problem, file=file, found=f"{stamp}; steps back at {where}", hint=hint)
     before = inside[0] - times[lo - 1] if lo > 0 else None  # gaps to the neighbours under the first reading
     after = times[hi] - inside[-1] if hi < times.size else None
     first_fits = (before is None or before >= -_JITTER) and (after is None or after >= -_JITTER)

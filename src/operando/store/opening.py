@@ -1,0 +1,135 @@
+"""Opening a beamtime, growing or published, as one lazy tree."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from operando.contract import StoreError
+from operando.hdf5 import Identity, identity_of, reading
+from operando.store.combine import Combined, stored_array
+from operando.store.directory import HIDDEN, Store
+from operando.store.encoding import Layout
+from operando.store.manifest import natural
+from operando.store.publish import OVERVIEW
+
+
+def open_beamtime(path: str | os.PathLike[str]) -> xr.DataTree:
+    """Open a beamtime as one tree, `bt["A/xrd/frames"]`, whose signals are read when they are needed.
+
+    Every product over time carries the alignment (voltage, charge, cycle, flags ...) as coordinates and the corrected time as index. A
+    growing directory and the file published from it give the same tree.
+
+    Parameters
+    ----------
+    path
+        `<name>.nxs`, or the growing `<name>.operando/`.
+
+    Raises
+    ------
+    StoreError
+        Nothing there, no store, or one with missing or damaged parts.
+
+    Examples
+    --------
+    >>> bt = open_beamtime("june.nxs")                     # doctest: +SKIP
+    >>> bt["A/xrd/frames"].ds.intensity.sel(time="2026-06-03T10:00", method="nearest")   # doctest: +SKIP
+    """
+    path = Path(path)
+    if path.is_dir():
+        store = Store(path)
+        return _tree({"/".join(a): store.read_joined(*a) for a in store.products() if a[2] not in HIDDEN})
+    return _tree({address: lazy.dataset() for address, overview_of, lazy in _products(path) if not overview_of})
+
+
+def overviews(path: str | os.PathLike[str], address: str) -> dict[int, xr.Dataset]:
+    """Give the overviews of a published product, for drawing: frames averaged -> dataset, the finest first; empty if it is small.
+
+    Parameters
+    ----------
+    path
+        The published `.nxs`; a growing store has none.
+    address
+        Such as `A/xrd/frames`.
+
+    Raises
+    ------
+    StoreError
+        The file is no published store.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return {}
+    start = address.strip("/") + OVERVIEW
+    found = {int(name.removeprefix(start)): lazy.dataset() for name, overview_of, lazy in _products(path) if overview_of and name.startswith(start)}
+    return dict(sorted(found.items()))
+
+
+def provenance(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+    """Tell how each series of a published store came about: `A/xrd` -> program, version, date, configuration, sources, clock, keys, settings.
+
+    Of a growing store, what its last publication recorded, under the name of the file.
+
+    Raises
+    ------
+    StoreError
+        No store there.
+    """
+    path = Path(path)
+    if path.is_dir():
+        done = Store(path).completed()
+        return {str(done["file"]): dict(done)} if done else {}
+    out: dict[str, dict[str, Any]] = {}
+    with reading(os.fspath(path), _identity(path)) as h5:
+        for name in dict.fromkeys(address.rpartition("/")[0] for address, _, _ in _products(path)):
+            group = h5[name]["process"]
+            texts = {field: group[field].asstr()[()] for field in group if field != "layout"}
+            out[name] = {k: json.loads(v) if k in ("sources", "clock", "keys", "settings") else v for k, v in texts.items()}
+    return out
+
+
+def _identity(path: Path) -> Identity:
+    try:
+        return identity_of(path)
+    except OSError as error:
+        live = path.with_suffix(".operando")
+        hint = f"open {live.name}, which is still growing" if live.is_dir() else None
+        raise StoreError(f"no such store: {error.strerror}", file=path, hint=hint) from error
+
+
+def _tree(found: dict[str, xr.Dataset]) -> xr.DataTree:
+    return xr.DataTree.from_dict({f"/{name}": ds for name, ds in found.items()})
+
+
+def _products(path: Path) -> list[tuple[str, str, Combined]]:
+    """List what a published file holds: address, the product it is an overview of or an empty text, and the lazy arrays."""
+    identity = _identity(path)
+    name = os.fspath(path)
+    out = []
+    with reading(name, identity) as h5:
+        if "content_key" not in h5.attrs:
+            raise StoreError("not a published store", file=path, expected="a .nxs file written by operando")
+        for cell in sorted(h5, key=natural):
+            for series in sorted(h5[cell], key=natural):
+                if f"{cell}/{series}/process/layout" not in h5:
+                    continue
+                layouts = json.loads(h5[f"{cell}/{series}/process/layout"].asstr()[()])
+                for product in sorted(layouts, key=natural):
+                    entry = layouts[product]
+                    address = f"{cell}/{series}/{product}"
+                    layout = Layout.from_json(json.dumps(entry["layout"], separators=(",", ":")))
+                    out.append((address, entry["overview_of"], _published(address, name, identity, layout, entry["rows"])))
+    return out
+
+
+def _published(address: str, path: str, identity: Identity, layout: Layout, rows: int) -> Combined:
+    """Give one product as the lazy arrays it was written from."""
+    arrays = {}
+    for name, stored in layout.variables.items():
+        shape = tuple(rows if d == layout.rows_dim else layout.sizes[d] for d in stored.dims)
+        arrays[name] = (stored_array(path, f"{address}/{name}", shape, stored.kind, stored.dtype, identity), stored)
+    return Combined(arrays, layout.attrs, layout.rows_dim, rows)

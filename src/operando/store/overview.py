@@ -1,0 +1,133 @@
+"""Small versions of large products for viewers: means over time, so that a whole experiment is drawn without reading all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from operando.hdf5 import LazyArray, variable
+from operando.store.encoding import BATCH
+
+LARGE = 2048
+"""Frames, or points of an axis, above which an overview is made."""
+
+_POSITIONS = 64
+
+
+class _Means(LazyArray):
+    """NaN-aware means of groups of rows (and of neighbouring points) of a lazy array, computed as they are read."""
+
+    __slots__ = ("ends", "factor", "group", "starts", "var")
+
+    def __init__(self, var: xr.Variable, group: np.ndarray, factor: int) -> None:
+        self.var, self.group, self.factor = var, group, factor
+        n = int(group.max()) + 1
+        self.shape = (n, -(-var.shape[1] // factor)) if var.ndim == 2 else (n,)
+        self.dtype = np.dtype(np.float32 if var.dtype == np.float32 else np.float64)
+        rows = np.arange(len(group))
+        self.starts = np.full(n, len(group))
+        np.minimum.at(self.starts, group, rows)
+        self.ends = np.zeros(n, int)
+        np.maximum.at(self.ends, group, rows + 1)
+
+    def read(self, key: tuple[Any, ...]) -> np.ndarray:
+        """Compute the rows asked for; only whole rows are ever asked for, by the publisher."""
+        rows = np.arange(self.shape[0])[key[0]]
+        out = np.full((len(rows), *self.shape[1:]), np.nan, self.dtype)
+        step = max(1, BATCH // max(1, self.var.dtype.itemsize * int(np.prod(self.var.shape[1:])) * max(1, len(self.group) // self.shape[0])))
+        for i in range(0, len(rows), step):
+            out[i : i + step] = self._means(int(rows[i]), int(rows[min(i + step, len(rows)) - 1]) + 1)
+        return out[(slice(None), *key[1:])] if len(key) > 1 else out
+
+    def _means(self, low: int, high: int) -> np.ndarray:
+        a, b = int(self.starts[low:high].min()), int(self.ends[low:high].max())
+        group = self.group[a:b]
+        order = np.argsort(group, kind="stable")
+        order = order[(group[order] >= low) & (group[order] < high)]
+        values = self.var[a:b].values.astype(np.float64)[order]
+        good = np.isfinite(values)
+        values[~good] = 0
+        cuts = np.flatnonzero(np.diff(group[order], prepend=-1))
+        total, count = np.add.reduceat(values, cuts, axis=0), np.add.reduceat(good, cuts, axis=0, dtype=np.int64)
+        if values.ndim == 2 and self.factor > 1:
+            points = np.arange(0, values.shape[1], self.factor)
+            total, count = np.add.reduceat(total, points, axis=1), np.add.reduceat(count, points, axis=1)
+        return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def groups(ds: xr.Dataset, factor: int) -> np.ndarray:
+    """Number the groups of about `factor` frames that are averaged: never across segments, setups or positions.
+
+    Interleaved positions are averaged each for itself.
+    """
+    n = ds.sizes["time"]
+    names = [c for c in ("segment", "setup", "position") if c in ds.coords and ds[c].dims == ("time",)]
+    kind = np.zeros(n, np.int64)
+    for name in names:
+        _, code = np.unique(ds[name].values, return_inverse=True)
+        kind = kind * (int(code.max()) + 1) + code
+    positions = min(len(np.unique(ds["position"].values)), _POSITIONS) if "position" in names else 1
+    window = np.arange(n) // (factor * positions)
+    _, first, group = np.unique(window * (int(kind.max()) + 1) + kind, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[group]
+
+
+def overviews_of(product: str, ds: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
+    """Give (name, dataset) of each overview of a product, coarser and coarser until it is small.
+
+    Only real variables over (time, axis) have overviews; coordinates along time become their means.
+    """
+    wide = [str(n) for n, v in ds.data_vars.items() if v.ndim == 2 and v.dims[0] == "time" and v.dtype.kind in "iuf"]
+    if not wide or "time" not in ds.dims:
+        return
+    rows = ds.sizes["time"]
+    axis = max(ds.sizes[ds[n].dims[1]] for n in wide)
+    if rows <= LARGE and axis <= LARGE:
+        return
+    factor = 1 if rows <= LARGE else 4
+    while True:
+        group = groups(ds, factor) if factor > 1 else np.arange(rows)
+        yield f"{product}_overview_{factor}", _overview(ds, wide, group, factor)
+        if int(group.max()) + 1 <= LARGE or factor * 4 > rows:
+            return
+        factor *= 4
+
+
+def _overview(ds: xr.Dataset, wide: list[str], group: np.ndarray, factor: int) -> xr.Dataset:
+    n = int(group.max()) + 1
+    count = np.bincount(group, minlength=n)
+    nanoseconds = ds["time"].values.astype(np.int64)
+    mean = nanoseconds[0] + np.round(np.bincount(group, nanoseconds - nanoseconds[0], n) / count).astype(np.int64)
+    coords: dict[str, xr.Variable] = {"time": xr.Variable("time", mean.view("datetime64[ns]"))}
+    coords["frame_count"] = xr.Variable("time", count, {"units": "1", "long_name": "frames averaged"})
+    first = np.full(n, len(group))
+    np.minimum.at(first, group, np.arange(len(group)))
+    for key, coord in ds.coords.items():
+        if coord.dims != ("time",) or key == "time":
+            continue
+        if key in ("segment", "setup", "position", "cycle", "half_cycle", "step"):
+            coords[str(key)] = xr.Variable("time", coord.values[first], coord.attrs)
+        elif coord.dtype.kind == "f":
+            values = coord.values.astype(float)
+            good = np.isfinite(values)
+            with np.errstate(invalid="ignore"):
+                mean_value = np.bincount(group, np.where(good, values, 0), n) / np.bincount(group, good, n)
+            coords[str(key)] = xr.Variable("time", mean_value, coord.attrs)
+    variables = {}
+    for name in wide:
+        var = ds[name].variable
+        dim = str(var.dims[1])
+        narrow = -(-var.shape[1] // LARGE)
+        shorter = f"{dim}_coarse" if narrow > 1 else dim
+        if dim in ds.coords and ds[dim].dtype.kind in "iuf":
+            points = np.arange(0, var.shape[1], narrow)
+            values = ds[dim].values.astype(float)
+            values = np.add.reduceat(values, points) / np.diff(np.append(points, len(values)))
+            coords[shorter] = xr.Variable(shorter, values, ds[dim].attrs)
+        variables[name] = variable(_Means(var, group, narrow), ("time", shorter), var.attrs)
+    return xr.Dataset(variables, coords, {**ds.attrs, "overview_factor": factor})
