@@ -26,7 +26,7 @@ class Consumer:
 
     cell: str
     series: str
-    where: Mapping[str, Any] = field(default_factory=dict)
+    where: Mapping[str, Any] = field(default_factory=dict, hash=False)
     technique: str | None = None
 
     @property

@@ -177,6 +177,6 @@ def _publish(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any
         for r in everything
     }
     process = {"program": "operando", "version": __version__, "configuration": text, "sources": sources, "title": config.title}
-    samples = {name: cell.about.model_dump(exclude_none=True) for name, cell in config.cells.items()}
+    samples = {name: cell.about.with_units() for name, cell in config.cells.items()}
     store.publish(published, key=key, process=process, samples=samples, writer=writer, progress=progress)
     outcome.done["published"] += 1

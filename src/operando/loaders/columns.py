@@ -117,7 +117,9 @@ def _unpacked(f: io.BufferedReader, path: Path, limit: int | None) -> bytes:
             out += unpacker.decompress(block, most - len(out) + 1)
             while unpacker.unconsumed_tail and len(out) <= most:
                 out += unpacker.decompress(unpacker.unconsumed_tail, most - len(out) + 1)
-    except zlib.error as error:
+    except OSError:
+        raise
+    except Exception as error:  # zlib.error, or that of whatever stands in for zlib in this process
         raise LoaderError("the gzip stream is broken", file=path, found=str(error), hint="copy it again") from None
     if limit is None:
         if len(out) > most:

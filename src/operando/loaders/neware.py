@@ -40,10 +40,8 @@ import json
 import logging
 import os
 import re
-import struct
 import warnings
 import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +91,8 @@ def load(path: str | os.PathLike[str], *, interval: str = "instant") -> xr.Datas
     n = len(table)
     if n == 0 or "voltage_V" not in got or "current_mA" not in got:
         raise LoaderError("holds no records", file=path, found=f"{n} records of {', '.join(got) or 'nothing'}", hint="a test that never started?")
-    numbers = {k: v.to_numpy(dtype=float) if v.dtype.kind == "f" else v.to_numpy() for k, v in got.items() if v.dtype.kind in "iuf"}
+    with np.errstate(invalid="ignore", over="ignore"):
+        numbers = {k: v.to_numpy(dtype=float) if v.dtype.kind == "f" else v.to_numpy() for k, v in got.items() if v.dtype.kind in "iuf"}
     unstepped = [k for k in ("step_count", "step_index") if k in got and (k not in numbers or not np.isfinite(numbers[k]).all())]
     numbers = {k: v for k, v in numbers.items() if k not in unstepped}
     if any("Raw cycle column missing" in note for note in notes):
@@ -116,7 +115,7 @@ def load(path: str | os.PathLike[str], *, interval: str = "instant") -> xr.Datas
             interrupted, findings = _jumps(since, test_time)
             if findings:
                 attrs["clock_findings"] = findings
-    elif test_time is None or not np.isfinite(test_time).all():
+    elif test_time is None or not (np.abs(test_time) < 9e9).all():
         raise LoaderError("holds neither stamps nor a test clock", file=path, found=", ".join(got))
     else:
         segment = segments(test_time)
@@ -197,7 +196,7 @@ def _version(path: Path) -> tuple[str, int]:
         raise
     except OSError as error:
         raise LoaderError("cannot be opened", file=path, found=error.strerror or error) from None
-    except (zipfile.BadZipFile, zlib.error, struct.error, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, OverflowError) as error:
+    except Exception as error:  # zipfile lets through whatever a broken entry raises, and fastnda exchanges the zlib underneath it
         raise LoaderError(f"the zip is broken: {str(error)[:120]}", file=path, hint="copy it again from the cycler") from None
 
 

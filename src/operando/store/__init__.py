@@ -11,10 +11,11 @@ _lazy = {
     "Store": "directory",
     "Writer": "writing",
     "content_key": "identity",
+    "describe": "summary",
     "open_beamtime": "opening",
     "overviews": "opening",
     "provenance": "opening",
 }
 __getattr__, __dir__ = attach(__name__, _lazy)
 
-__all__ = ["FileIdentities", "Part", "Store", "Writer", "content_key", "open_beamtime", "overviews", "provenance"]
+__all__ = ["FileIdentities", "Part", "Store", "Writer", "content_key", "describe", "open_beamtime", "overviews", "provenance"]

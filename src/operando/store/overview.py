@@ -37,7 +37,7 @@ class _Means(LazyArray):
         """Compute the rows asked for; only whole rows are ever asked for, by the publisher."""
         rows = np.arange(self.shape[0])[key[0]]
         out = np.full((len(rows), *self.shape[1:]), np.nan, self.dtype)
-        step = max(1, BATCH // max(1, self.var.dtype.itemsize * int(np.prod(self.var.shape[1:])) * max(1, len(self.group) // self.shape[0])))
+        step = max(1, BATCH // 8 // max(1, self.var.dtype.itemsize * int(np.prod(self.var.shape[1:])) * max(1, len(self.group) // self.shape[0])))
         for i in range(0, len(rows), step):
             out[i : i + step] = self._means(int(rows[i]), int(rows[min(i + step, len(rows)) - 1]) + 1)
         return out[(slice(None), *key[1:])] if len(key) > 1 else out

@@ -12,7 +12,7 @@ import xarray as xr
 from operando.contract import AlignmentFlag
 
 HOUR = 3600.0
-_GAP = 3.0  # a pause longer than this many typical intervals is a gap
+_GAP = 1.25  # an interval between frames longer than this many typical ones is a gap, counted among those around it, if it also stands out of their spread
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Stream:
     spans
         (begin, end) stretches without a gap, seconds since 1970 UTC.
     gaps
-        (begin, length) of the pauses longer than three typical intervals, in seconds.
+        (begin, interval) where the next frame came later than usual: by 1.25 times and six times the usual spread, in seconds.
     cadence, exposure, sigma
         Medians in s: interval between frames, exposure, 1 sigma of the time.
     flags
@@ -167,14 +167,14 @@ def summarise(address: str, aligned: xr.Dataset, echem: xr.Dataset | None) -> St
     steps = np.diff(begins)
     positive = steps[steps > 0]
     cadence = float(np.median(positive)) if positive.size else float("nan")
-    limit = _GAP * cadence if positive.size else np.inf
     if str(aligned.attrs.get("technique")) == "echem":
-        limit = max(limit, 600.0, 20 * float(np.percentile(positive, 95)) if positive.size else 0.0)
-    breaks = np.flatnonzero(begins[1:] - ends[:-1] > limit)
+        breaks = np.flatnonzero(steps > float(aligned.attrs.get("max_gap_s", 600.0)))  # a cycler records when something changes: silence is no gap
+    else:
+        breaks = np.flatnonzero(_late(steps))
     starts, stops = np.r_[0, breaks + 1], np.r_[breaks, time.size - 1]
     reach = cadence / 2 if np.isfinite(cadence) else 0.0
     spans = [(float(begins[a]), float(max(ends[b], begins[b] + reach))) for a, b in zip(starts, stops, strict=True)]
-    gaps = [(float(ends[b]), float(begins[b + 1] - ends[b])) for b in breaks]
+    gaps = [(float(begins[b]), float(steps[b])) for b in breaks]
     flags = np.asarray(aligned["flags"].values, np.int64) if "flags" in aligned.variables else np.zeros(time.size, np.int64)
     counts = {str(f.name): int(((flags & int(f)) != 0).sum()) for f in AlignmentFlag}
     source = aligned["source_time"].values.astype(np.int64) if "source_time" in aligned.variables else (time * 1e9).astype(np.int64)
@@ -203,6 +203,18 @@ def summarise(address: str, aligned: xr.Dataset, echem: xr.Dataset | None) -> St
     )
     _judge(stream, echem, begins, ends)
     return stream
+
+
+def _late(steps: np.ndarray) -> np.ndarray:
+    """Say which intervals stand out of those around them, whose length may change in the course of an experiment."""
+    if steps.size < 3:
+        return np.zeros(steps.size, bool)
+    width = min(5, steps.size // 2)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(steps, width, mode="reflect"), 2 * width + 1)
+    sides = np.stack([around[:, :width], around[:, width + 1 :]])
+    usual = np.median(sides, axis=2)
+    spread = 1.4826 * np.median(np.abs(sides - usual[:, :, None]), axis=2)
+    return np.asarray(steps > np.maximum(_GAP * usual, usual + 6 * spread).max(axis=0))
 
 
 def _judge(stream: Stream, echem: xr.Dataset | None, begins: np.ndarray, ends: np.ndarray) -> None:

@@ -344,6 +344,7 @@ _HELPERS = (_join, _stretch, _first_at_or_after, _whole, _part, _blocks, _instan
 _KERNELS = (_backward, _edges, _pyramid, _windows)
 
 
+@functools.cache
 def _compiled(cached: bool) -> tuple[Callable[..., Any], ...]:
     """Compile the kernels: some seconds once per machine, half a second (numba's own import) once per process afterwards."""
     import numba

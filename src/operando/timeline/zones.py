@@ -149,7 +149,7 @@ def to_utc(wall: np.ndarray, timezone: str, *, spans: np.ndarray | None = None, 
     utc = wall - offsets * _NS
     assumed = np.zeros(wall.size, bool)
     spans = np.zeros(wall.size, np.int64) if spans is None else spans
-    for j in np.flatnonzero(after < before):
+    for j in np.flatnonzero(after < before).tolist():
         begin, end, fold = int(at[j] + after[j]) * _NS, int(at[j] + before[j]) * _NS, int(before[j] - after[j]) * _NS
         inside = (wall >= begin) & (wall < end)
         if not inside.any():
