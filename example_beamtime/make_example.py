@@ -6,7 +6,7 @@ moves linearly with the charge. What is real are the file formats and the traps:
 * `echem/A_01_GCPL.mpt`, `A_02_GCPL.mpt`: EC-Lab text with decimal commas and latin-1; one experiment in two files that share a start
   stamp, wall-clock times without a zone.
 * `xrd/*.xye`: one pattern per file, its time only in the FILE NAME, and the detector's clock is 37 s late. The first patterns were taken
-  before the cycler started; one file is half written.
+  before the cycler started; one is missing (the beam was away).
 * `temperature.csv`: semicolons, decimal commas, a step of 2 K.
 """
 
@@ -48,7 +48,7 @@ COLUMNS = ["mode", "ox/red", "error", "control changes", "Ns changes", "Ns", "ti
 def protocol(t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Give current (A), charge (C), step and half cycle at elapsed times (s): a rest, then two cycles."""
     u = np.clip(t - REST, 0, 4 * HALF)
-    half = np.minimum((u / HALF).astype(int), 3)
+    half = np.clip(np.ceil(u / HALF).astype(int) - 1, 0, 3)  # the record of the last moment still belongs to what ends
     sign = np.where(half % 2 == 0, 1.0, -1.0)
     inside = u - half * HALF
     charge = CURRENT * np.where(half % 2 == 0, inside, HALF - inside)
@@ -100,7 +100,7 @@ def echem() -> None:
         )
         for i in range(t.size)
     ]
-    split = int(np.searchsorted(t, REST + 2 * HALF))
+    split = int(np.searchsorted(t, REST + 2 * HALF, side="right"))
     for name, some in (("A_01_GCPL.mpt", rows[:split]), ("A_02_GCPL.mpt", rows[split:])):
         head = HEADER.format(stamp=stamp, lines=0)
         head = HEADER.format(stamp=stamp, lines=head.count("\n") + 1)
@@ -121,8 +121,8 @@ def diffraction(seed: int = 20260603) -> None:
         stamp = str(START + np.timedelta64(int((begin + DETECTOR_LATE) * 1000), "ms"))[:19].replace("-", "").replace(":", "")
         lines = [f"{a:.4f} {b:d} {np.sqrt(max(b, 1)):.3f}" for a, b in zip(two_theta, measured, strict=True)]
         text = "# 2theta intensity sigma\n" + "\n".join(lines) + "\n"
-        if k == 40:  # the disk was full for a moment
-            text = text[: len(text) // 2]
+        if k == 40:
+            continue  # the beam was away
         (HERE / "xrd" / f"A_{stamp}_{k:04d}.xye").write_text(text, encoding="ascii")
 
 

@@ -209,7 +209,7 @@ class _Bars:
             self.bars.advance(self.task, n)
 
     def say(self, message: str) -> None:
-        self.console.print(message, markup=False)
+        self.console.print(message, markup=False, soft_wrap=True)
 
 
 # --------------------------------------------------------------------------- commands
@@ -277,7 +277,8 @@ def _build(args: argparse.Namespace) -> int:
     for problem in outcome.problems:
         print(f"operando build: {problem}", file=sys.stderr)
     if outcome.quarantined:
-        print(f"operando build: {len(outcome.quarantined)} files could not be read; everything else was built", file=sys.stderr)
+        n = len(outcome.quarantined)
+        print(f"operando build: {n} file{'s' * (n > 1)} could not be read (quarantined); everything else was built", file=sys.stderr)
         for reason in outcome.quarantined.values():
             print("  " + reason.replace("\n", "\n  "), file=sys.stderr)
     if not args.json:

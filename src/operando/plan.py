@@ -62,6 +62,12 @@ class Reading:
             return path.resolve().as_posix()
 
 
+def _plain_clock(clock: Any) -> Any:
+    if clock is None:
+        return None
+    return [one.model_dump(exclude_none=True) for one in clock] if isinstance(clock, list) else clock.model_dump(exclude_none=True)
+
+
 def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, sort_keys=True, default=str))
 
@@ -119,7 +125,7 @@ def _source_of(config: BeamtimeConfig, cell: str, name: str, series: SeriesConfi
         "options": dict(series.options if own else source.options),
         "times": times,
         "zone": source.timezone or config.timezone,
-        "clock": source.clock,
+        "clock": _plain_clock(source.clock),
     }
     return series.from_ or f"{cell}/{name}", settings
 

@@ -22,6 +22,15 @@ NEWARE = "echem/cellpy_MIT/neware_uio.csv"
 TGA = "multimodal/spectrochempy_agir_IR_TGA/tg.csv"
 
 
+def complaint(path: Path) -> str | None:
+    """Give what the loader says of a broken file, None if it could read it; any other error goes through."""
+    try:
+        csv.load(path)
+    except OperandoError as error:
+        return str(error)
+    return None
+
+
 def valid(ds):
     """Check a series the way the loader layer does, and give it back in canonical units."""
     made = canonical(ds)
@@ -158,7 +167,13 @@ def test_thermobalance_without_header_with_carriage_returns_only(shared_data):
 def test_only_known_dialects_are_claimed_and_never_a_file_of_another_loader(shared_data):
     said = {p: csv.claims(shared_data / p) for p in (LANDT, MACCOR, NEWARE)}
     assert said == {LANDT: "Landt csv export", MACCOR: "Maccor text export", NEWARE: "Neware BTSDA csv export"}
-    others = [LANDT_BDF, TGA, "eis/hybrid-drt_BSD3/Sample2_PEIS_AtRest.csv", "ir/spectrochempy_data/csv/IR.CSV", "raman/datalab_MIT/raman_example.txt"]
+    others = [
+        LANDT_BDF,
+        TGA,
+        "eis/hybrid-drt_BSD3/Sample2_PEIS_AtRest.csv",
+        "ir/spectrochempy_data/csv/IR.CSV",
+        "raman/datalab_MIT/raman_example.txt",
+    ]
     assert [csv.claims(shared_data / p) for p in others] == [None] * len(others)
 
 
@@ -484,7 +499,5 @@ def test_broken_files_raise_nothing_but_our_errors(shared_data, tmp_path, name):
     for seed in range(40):
         path.write_bytes(mutated(raw, random.Random(seed)))
         csv.claims(path)
-        try:
-            csv.load(path)
-        except OperandoError as error:
-            assert os.fspath(path) in str(error)
+        said = complaint(path)
+        assert said is None or os.fspath(path) in said

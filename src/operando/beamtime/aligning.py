@@ -13,9 +13,26 @@ from operando.config import BeamtimeConfig
 from operando.contract import OperandoError
 from operando.store import Store, content_key
 from operando.timeline import VERSION as TIMELINE_VERSION
-from operando.timeline import align_frames, annotate, clocks_from_config, echem_timeline, localise, restart_segments
+from operando.timeline import align_frames, annotate, check_zone, clocks_from_config, echem_timeline, localise, restart_segments
 
 COORDS = ("time", "source_time", "exposure", "segment", "setup", "quality", "stamp", "position", "live_time", "source")
+
+
+def check_clock(reading: plan.Reading) -> None:
+    """Refuse a clock that cannot be used before anything is read.
+
+    Raises
+    ------
+    ClockError
+        Naming the source.
+    """
+    try:
+        clocks_from_config(reading.clock, localise=reading.zone)
+        if reading.zone is not None:
+            check_zone(reading.zone)
+    except OperandoError as error:
+        error.file = error.file or f"source {reading.source}, clock"
+        raise
 
 
 def _times_of(store: Store, cell: str, series: str) -> xr.Dataset:
@@ -71,7 +88,7 @@ def align(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any, o
                     continue
                 mine = {k: v for k, v in sensors.items() if k != name}
                 key = plan.alignment_key(
-                    TIMELINE_VERSION, parts, reading.zone, plain_clock(reading.clock), [echem_key, *(f"{k}:{v[0]}" for k, v in sorted(mine.items()))]
+                    TIMELINE_VERSION, parts, reading.zone, reading.clock, [echem_key, *(f"{k}:{v[0]}" for k, v in sorted(mine.items()))]
                 )
                 if any(p.key == key for p in store.parts(cell, name, "alignment")):
                     continue
@@ -105,7 +122,7 @@ def _align_echem(config: BeamtimeConfig, reading: plan.Reading, cell: str, write
     about = config.cells[cell].about
     capacity = about.capacity * 3.6 if about.capacity is not None else None  # mAh -> C
     key = plan.alignment_key(
-        TIMELINE_VERSION, store.parts(cell, "echem", "frames"), reading.zone, plain_clock(reading.clock), settings={"capacity": capacity}
+        TIMELINE_VERSION, store.parts(cell, "echem", "frames"), reading.zone, reading.clock, settings={"capacity": capacity}
     )
     records = _Late(lambda: restart_segments(localise(_echem_records(store, cell), reading.zone)))
     if not any(p.key == key for p in store.parts(cell, "echem", "alignment")):
@@ -127,16 +144,9 @@ def _sensors(config: BeamtimeConfig, consumers: list[tuple[plan.Reading, plan.Co
             ds = restart_segments(localise(store.read(consumer.cell, consumer.series, "frames").load(), reading.zone))
             return annotate(ds, align_frames(ds, None, clocks_from_config(reading.clock, localise=reading.zone)))
 
-        key = content_key(plan.keys_of(parts), reading.zone, plain_clock(reading.clock))
+        key = content_key(plan.keys_of(parts), reading.zone, reading.clock)
         found[consumer.series] = (key, _Late(channels))
     return found
-
-
-def plain_clock(clock: Any) -> Any:
-    """Give a configured clock as plain data, for keys and for the record."""
-    if clock is None:
-        return None
-    return [c.model_dump(mode="json") for c in clock] if isinstance(clock, list) else clock.model_dump(mode="json")
 
 
 def replace(writer: Any, cell: str, series: str, product: str, ds: xr.Dataset, key: str) -> None:

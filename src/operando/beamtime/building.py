@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from operando import __version__, plan
-from operando.beamtime.aligning import align, plain_clock, replace
+from operando.beamtime.aligning import align, check_clock, replace
 from operando.beamtime.frames import read_frames, with_setups
 from operando.beamtime.outcome import Outcome, Progress, Silent
 from operando.config import BeamtimeConfig, read_config
@@ -88,6 +88,8 @@ def run(
     progress = progress or Silent()
     everything = plan.readings(config)
     check_recipes(config)
+    for reading in everything:
+        check_clock(reading)
     with Store(live).writing() as writer:
         identities = FileIdentities(live, rehash=rehash)
         for reading in everything:
@@ -171,7 +173,7 @@ def _publish(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any
             "loader": r.loader.name,
             "loader_version": r.loader.version,
             "zone": r.zone or "",
-            "clock": plain_clock(r.clock),
+            "clock": r.clock,
             "files": len(r.files),
         }
         for r in everything

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from operando import plan
-from operando.beamtime.aligning import COORDS, ECHEM
+from operando.beamtime.aligning import COORDS, ECHEM, check_clock
 from operando.beamtime.building import check_recipes
 from operando.beamtime.frames import load_one, no_zone
 from operando.beamtime.outcome import Progress, Silent
@@ -33,6 +33,8 @@ def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None,
     progress = progress or Silent()
     everything = plan.readings(config)
     check_recipes(config)
+    for reading in everything:
+        check_clock(reading)
     scanned: dict[plan.Consumer, list[xr.Dataset]] = {}
     problems: list[str] = []
     for reading in everything:

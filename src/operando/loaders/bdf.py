@@ -349,7 +349,8 @@ def _series(values: np.ndarray) -> pd.Series:
 
 def _numbers(path: str | os.PathLike[str], column: pd.Series, written: str) -> np.ndarray:
     if column.dtype.kind == "M":  # some writers store unix time as a parquet timestamp
-        return column.to_numpy().astype("datetime64[ns]").astype(np.int64) / (1e6 if "milli" in written or "/ ms" in written else 1e9)
+        plain = column.dt.tz_convert("UTC").dt.tz_localize(None) if column.dt.tz is not None else column
+        return plain.to_numpy().astype("datetime64[ns]").astype(np.int64) / (1e6 if "milli" in written or "/ ms" in written else 1e9)
     if column.dtype.kind not in "iuf":
         import pandas as pd
 

@@ -213,7 +213,7 @@ def sniff(text: str, path: str | os.PathLike[str], *, separator: str | None = No
     preamble = _preamble([lines[i] for i in range(first if header is None else header)], marks)
     if names is None:
         names, units = [f"column {i + 1}" for i in range(width)], [None] * width
-    return Layout(sep, mark, names, units, width, first, preamble, header is not None)
+    return Layout(sep, mark, [n[:200] for n in names], units, width, first, preamble, header is not None)
 
 
 def _first_row(lines: list[str], plain: list[int], separator: str | None, decimal: str, width: int) -> int | None:
@@ -226,9 +226,9 @@ def _first_row(lines: list[str], plain: list[int], separator: str | None, decima
         good[i] = len(row) == width and numeric >= max(1, 0.25 * (len(kinds) - kinds.count("e")))
     order = list(rows)
     for at, i in enumerate(order):
-        if good[i] and all(good[j] for j in order[at : at + 3]):
+        if all(good[j] for j in order[at : at + 3]) and at + 3 <= len(order):
             return i
-    return next((i for i in reversed(order) if good[i]), None)
+    return next((i for i in order if good[i]), None)
 
 
 def _header(
@@ -464,7 +464,7 @@ def split_label(label: str) -> tuple[str, str | None]:
     tuple
         The name without its unit; the unit as a symbol, or None if none is said.
     """
-    label = label.strip().strip('"').strip()
+    label = label[:200].strip().strip('"').strip()
     bracket = re.fullmatch(r"(.*?)[\s_]*[(\[{]\s*([^()\[\]{}]*?)\s*[)\]}]\s*", label)
     if bracket and bracket[1] and (unit := unit_of(bracket[2])) is not None:
         return bracket[1].strip(), _degrees(bracket[1], bracket[2], unit)

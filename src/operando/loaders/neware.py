@@ -6,9 +6,10 @@ fastnda (BSD-3) decodes the records; it is an extra: `pip install "operando[newa
 against what Neware's own BTSDA shows of them and against the start their headers state in the local time of the
 cycler's computer:
 
-- .nda versions 5-25 store seconds, 129 and 130 microseconds since 1970: UTC. BTSDA shows them one or two hours later (it converts to its
-  computer's zone), headers of 8, 22 and 23 state a start 8 h, 8 h and 5.5 h later (China, India). So do .ndax whose `data.ndc` is of version 6 or
-  8-17 (14, 16, 17 checked): `timezone_source` is `file`.
+- .nda versions 5-25 store seconds, 129 and 130 microseconds since 1970: UTC. BTSDA converts them to its computer's zone (1 or 2 h later
+  in seven of seven .nda); headers of 8, 22 and 23 state a start 1 or 8 h, 8 h and 5.5 h later (Europe, China, India). So do .ndax whose
+  `data.ndc` is of version 6 or 8-17 (14, 16, 17 checked; headers state a start 0, 1 or 2 h later as the season has it; BTSDA shows 1 h later in four
+  of nine, the same in five, exported on computers on UTC or in winter Britain): `timezone_source` is `file`.
 - .nda versions 26, 28, 29 and .ndax of version 1-5 and 7 store year, month ... second: BTSDA shows the same, headers state the same
   start. Wall clock of the cycler's computer: `timezone_source` is `none`, and the configuration gives the zone.
 - .nda versions 1, 3, 4 store no stamp: fastnda adds the step times to the start in the header. Wall clock, blind to pauses

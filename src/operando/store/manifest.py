@@ -177,8 +177,9 @@ class Manifest:
             except StoreError:
                 raise
             except (ValueError, KeyError, TypeError, AttributeError) as error:
+                number = self._lines
                 self._forget()
-                raise StoreError(f"line {self._lines or 1} of the manifest is damaged", file=self.path, found=line[:120]) from error
+                raise StoreError(f"line {number} of the manifest is damaged", file=self.path, found=line[:120]) from error
             self._offset += len(line)
         return self
 

@@ -127,7 +127,8 @@ def echem_timeline(echem: xr.Dataset, clock: Any = None, *, capacity: float | No
     tolerance = max(TOLERANCE, float(echem.attrs.get("time_uncertainty_s", 0.0)))
 
     index, sequence, lost = _arrange(echem, times, same, max(tolerance, HOLE * usual), tolerance)
-    charge, charge_source, resets = _charge(echem, times, same, sequence, longest)
+    between = min(longest, max(tolerance, usual))  # how long a pause between two files or segments may be before it is one
+    charge, charge_source, resets = _charge(echem, times, same, sequence, longest, between)
     direction = _direction(echem, times, charge, sequence)
     runs = _half_cycles(direction, charge, sequence)
     numbers = {name: _number(echem, name, same, direction, sequence, runs) for name in ("cycle", "half_cycle", "step")}
@@ -140,7 +141,7 @@ def echem_timeline(echem: xr.Dataset, clock: Any = None, *, capacity: float | No
         spacing, joined = np.diff(track) / _NS, same[index][1:]
         if not isinstance(index, slice):
             joined &= np.diff(index) == 1
-        apart[1:] = spacing > np.where(joined, longest, min(longest, max(tolerance, usual)))
+        apart[1:] = spacing > np.where(joined, longest, between)
         step = numbers["step"][0][index] if "step" in echem.variables else None
         here = np.where(apart, AlignmentFlag.PAUSE, 0) | np.where(_steps(echem, index, direction, step, apart), AlignmentFlag.STEP_INSIDE, 0)
         flags[index] = here.astype(np.int32)
@@ -267,7 +268,9 @@ def _current(echem: xr.Dataset) -> np.ndarray | None:
     return np.asarray(echem["current"].values, dtype=float) if "current" in echem.variables else None
 
 
-def _charge(echem: xr.Dataset, times: np.ndarray, same: np.ndarray, sequence: Any, longest: float) -> tuple[np.ndarray, dict[str, str], int]:
+def _charge(
+    echem: xr.Dataset, times: np.ndarray, same: np.ndarray, sequence: Any, longest: float, between: float
+) -> tuple[np.ndarray, dict[str, str], int]:
     """Accumulate the charge (C): the instrument's increments where it counts, else the integral of the current."""
     n = times.size
     current = _current(echem)
@@ -277,7 +280,7 @@ def _charge(echem: xr.Dataset, times: np.ndarray, same: np.ndarray, sequence: An
     seconds = np.diff(times[sequence]) / _NS
     together = same[sequence][1:] & _adjacent(sequence, n)
     # nothing is known of the current in a gap; a cell at rest is assumed
-    seconds = np.where((seconds < 0) | (seconds > longest), 0.0, seconds)
+    seconds = np.where((seconds < 0) | (seconds > np.where(together, longest, between)), 0.0, seconds)
     steps = np.zeros(n - 1)
     if current is not None:
         current = current[sequence]
@@ -292,7 +295,8 @@ def _charge(echem: xr.Dataset, times: np.ndarray, same: np.ndarray, sequence: An
         if current is not None:
             most = np.nan_to_num(np.maximum(np.abs(current[1:]), np.abs(current[:-1]))) * seconds
             scale = RESET * np.nanmax(np.abs(own))
-            reset = counts & (np.abs(own[1:]) <= scale) & (np.abs(increments) > 2 * most + scale)
+            against = (increments * steps < 0) & (np.abs(increments) > scale)
+            reset = counts & (np.abs(own[1:]) <= scale) & (against | (np.abs(increments) > 2 * most + scale))
             resets = int(reset.sum())
             counts &= ~reset
         steps = np.where(counts, increments, steps)
@@ -466,7 +470,7 @@ def _steps(echem: xr.Dataset, index: Any, direction: np.ndarray, step: np.ndarra
             change = np.diff(values)
             least = 1e-6 * np.nanmax(np.abs(values), initial=0.0, where=np.isfinite(values))
             changed = np.abs(change) > max(least, 1e-12)
-            marks[1:] |= changed & ~(_shifted(changed, 1) & _shifted(changed, -1))  # one that changes all the time is a sweep
+            marks[1:] |= changed & ~(_shifted(changed, 1, True) & _shifted(changed, -1, True))  # one that changes all the time is a sweep
     current = _current(echem)
     if current is not None:
         current = np.nan_to_num(current[index])
@@ -478,7 +482,7 @@ def _steps(echem: xr.Dataset, index: Any, direction: np.ndarray, step: np.ndarra
         found = (np.abs(change) > least) & (turned | (np.abs(change) > STEP * largest))
         on_its_way = np.ones(n - 1, bool)
         for side in (1, -1):
-            neighbour = _shifted(change, side)
+            neighbour = _shifted(change, side, True)
             on_its_way &= (neighbour * change > 0) & (np.abs(neighbour) >= 0.5 * np.abs(change))
         found &= ~on_its_way
         if interval_rule(echem) == "ending":
@@ -493,9 +497,9 @@ def _told(values: np.ndarray) -> np.ndarray:
     return np.nan_to_num(np.asarray(values, dtype=float)) > 0
 
 
-def _shifted(values: np.ndarray, by: int) -> np.ndarray:
-    """The neighbour's value: of the record before (1) or after (-1); nothing beyond the ends."""
-    out = np.zeros_like(values)
+def _shifted(values: np.ndarray, by: int, goes_on: bool = False) -> np.ndarray:
+    """The neighbour's value: of the record before (1) or after (-1); beyond the ends zero, or the last one if it goes on."""
+    out = values.copy() if goes_on else np.zeros_like(values)
     if by > 0:
         out[by:] = values[:-by]
     else:
