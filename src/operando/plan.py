@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,10 +57,8 @@ class Reading:
 
     def name_of(self, path: Path) -> str:
         """A file's name in the store: relative to beamtime.yaml where it lies below it."""
-        try:
-            return path.resolve().relative_to(self.base.resolve()).as_posix()
-        except ValueError:
-            return path.resolve().as_posix()
+        name, base = os.path.abspath(path), os.path.abspath(self.base)
+        return Path(name[len(base) + 1 :] if name.startswith(base + os.sep) else name).as_posix()
 
 
 def _plain_clock(clock: Any) -> Any:
@@ -190,6 +189,8 @@ def frames_to_do(
         stale |= {name for name, (have, of) in rows.items() if have != of and name not in todo.vanished}
         for name in sorted(stale):
             todo.stale += [(part, name) for part in dict.fromkeys(where[name])]
+        if not stale and rows.keys() == by_name.keys():
+            continue
         for name, path in by_name.items():
             if (name in stale or name not in rows) and (name, identities[path]["sha256"], key) not in refused:
                 lacking.setdefault(path, []).append(consumer)

@@ -138,7 +138,7 @@ class Clock:
         return values
 
     @classmethod
-    def from_config(cls, values: Any, *, localise: Any = None) -> Clock:
+    def from_config(cls, values: Any, *, localise: str | None = None) -> Clock:
         """Make a clock from configuration values (offset and uncertainty in s, drift in s/s, `at` as text).
 
         Parameters
