@@ -42,7 +42,7 @@ Electrode surface area : 1,540 cm²
 Cycle Definition : Charge/Discharge alternance
 
 """
-COLUMNS = ["mode", "ox/red", "error", "control changes", "Ns changes", "Ns", "time/s", "control/V/mA", "Ewe/V", "<I>/mA", "(Q-Qo)/mA.h", "half cycle", "cycle number"]
+COLUMNS = "mode,ox/red,error,control changes,Ns changes,Ns,time/s,control/V/mA,Ewe/V,<I>/mA,(Q-Qo)/mA.h,half cycle,cycle number".split(",")
 
 
 def protocol(t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

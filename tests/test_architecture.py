@@ -10,7 +10,20 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("pyFAI", "larch", "ramanspy", "matplotlib", "napari", "scipy.signal", "scipy.optimize", "scipy.stats", "dask.array", "numba", "pandas", "pint")
+HEAVY = (
+    "pyFAI",
+    "larch",
+    "ramanspy",
+    "matplotlib",
+    "napari",
+    "scipy.signal",
+    "scipy.optimize",
+    "scipy.stats",
+    "dask.array",
+    "numba",
+    "pandas",
+    "pint",
+)
 
 
 def _loaded_after(code: str) -> set[str]:
@@ -57,4 +70,11 @@ def test_no_module_has_a_name_that_says_nothing(root: Path, word: str) -> None:
 
 
 def test_the_example_is_small(root: Path) -> None:
-    assert sum(p.stat().st_size for p in (root / "example_beamtime").rglob("*") if p.is_file() and p.suffix not in (".nxs",) and ".operando" not in str(p)) < 15e6
+    assert (
+        sum(
+            p.stat().st_size
+            for p in (root / "example_beamtime").rglob("*")
+            if p.is_file() and p.suffix not in (".nxs",) and ".operando" not in str(p)
+        )
+        < 15e6
+    )

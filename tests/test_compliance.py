@@ -29,7 +29,9 @@ CASES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
     ],
     "xrdml": [("xrd1d/datalab_MIT/Scan_C1.xrdml", {}, {})],
     "xas-columns": [("multimodal/perex_rock/XAS_pos1/norm_op2_cell4_pos1_dq1_0001_av240_00001.txt", {"preset": "soleil-rock"}, {})],
-    "hdf5-path": [("made.h5", {"entries": "scan_*", "start_time": "start_time", "signals": {"intensity": "data"}, "axis": {"q": "q"}, "technique": "xrd"}, {})],
+    "hdf5-path": [
+        ("made.h5", {"entries": "scan_*", "start_time": "start_time", "signals": {"intensity": "data"}, "axis": {"q": "q"}, "technique": "xrd"}, {})
+    ],
     "mylab": [("./plugins/operando-mylab/tests/sample.txt", {}, {})],
 }
 
@@ -83,6 +85,10 @@ def test_every_installed_loader_is_tested() -> None:
 
 @pytest.mark.real_data
 def test_no_file_is_claimed_by_two_loaders(shared_data: Path, root: Path, made: Path) -> None:
-    some = [p for p in sorted(shared_data.rglob("*")) if p.is_file() and "XAS_pos1" not in str(p)] + sorted((root / "example_beamtime").rglob("*.*")) + [made]
+    some = (
+        [p for p in sorted(shared_data.rglob("*")) if p.is_file() and "XAS_pos1" not in str(p)]
+        + sorted((root / "example_beamtime").rglob("*.*"))
+        + [made]
+    )
     twice = {str(p): claims for p in some if len(claims := claimed_by(p)) > 1}
     assert not twice

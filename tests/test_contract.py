@@ -19,7 +19,14 @@ ATTRS = {"loader": "test", "loader_version": "1", "options": "{}"}
 def spectra(n: int = 4, **more: object) -> xr.Dataset:
     energy = np.linspace(8300.0, 8400.0, 11)
     mu = np.arange(n * 11, dtype=float).reshape(n, 11)
-    settings = {"start": "2026-06-03T10:00:00+02:00", "elapsed": np.arange(n) * 60.0, "exposure": 30.0, "time_origin": "header", "attrs": ATTRS, **more}
+    settings = {
+        "start": "2026-06-03T10:00:00+02:00",
+        "elapsed": np.arange(n) * 60.0,
+        "exposure": 30.0,
+        "time_origin": "header",
+        "attrs": ATTRS,
+        **more,
+    }
     return series("xas", {"mu": (("time", "energy"), mu, "1")}, source="scan.txt", coords={"energy": ("energy", energy, "eV")}, **settings)
 
 
@@ -52,7 +59,13 @@ def test_all_faults_are_in_one_message() -> None:
     with pytest.raises(ContractError) as caught:
         validate(ds, file="scan.txt")
     text = str(caught.value)
-    for words in ("'time' goes backwards at frame 2 inside segment 0", "'energy' has units nm, not eV", "'loader' is missing", "unknown bits", "monotonic"):
+    for words in (
+        "'time' goes backwards at frame 2 inside segment 0",
+        "'energy' has units nm, not eV",
+        "'loader' is missing",
+        "unknown bits",
+        "monotonic",
+    ):
         assert words in text
 
 
@@ -134,7 +147,9 @@ def test_units_that_measure_something_else_are_refused() -> None:
     assert same_units("1/angstrom", "Å-1")
 
 
-@pytest.mark.parametrize(("text", "to", "expected"), [("-37 s", "s", -37.0), ("12 ppm", "1", 12e-6), ("6.84 mg", "g", 6.84e-3), ("1.5 mAh", "C", 5.4)])
+@pytest.mark.parametrize(
+    ("text", "to", "expected"), [("-37 s", "s", -37.0), ("12 ppm", "1", 12e-6), ("6.84 mg", "g", 6.84e-3), ("1.5 mAh", "C", 5.4)]
+)
 def test_quantities(text: str, to: str, expected: float) -> None:
     assert quantity(text, to) == pytest.approx(expected, rel=1e-12)
 

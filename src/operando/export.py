@@ -77,7 +77,9 @@ def _addresses(tree: xr.DataTree) -> list[str]:
 
 
 def _netcdf(ds: xr.Dataset, path: Path) -> None:
-    encoding = {str(n): {"zlib": True, "complevel": 1, "shuffle": True} for n, v in ds.variables.items() if v.ndim and v.dtype.kind in "iuf"}
+    encoding: dict[str, dict[str, object]] = {
+        str(n): {"zlib": True, "complevel": 1, "shuffle": True} for n, v in ds.variables.items() if v.ndim and v.dtype.kind in "iuf"
+    }
     for name, var in ds.variables.items():
         if var.dtype.kind == "M":
             encoding.setdefault(str(name), {}).update(units="nanoseconds since 1970-01-01T00:00:00", dtype="int64")

@@ -96,7 +96,8 @@ def readings(config: BeamtimeConfig) -> list[Reading]:
                     problems.append(error)
                 continue
             where = dict(series.where or {})
-            technique = where.pop("technique", None) or ("echem" if name == "echem" else None)
+            named = where.pop("technique", None)
+            technique = str(named) if named else "echem" if name == "echem" else None
             identity = content_key(
                 source_name, loader.name, [f.as_posix() for f in files], _plain(settings["options"]), _plain(vars(settings["times"]))
             )
@@ -111,7 +112,7 @@ def readings(config: BeamtimeConfig) -> list[Reading]:
 
 def _source_of(config: BeamtimeConfig, cell: str, name: str, series: SeriesConfig) -> tuple[str, dict[str, Any]]:
     """Join a series' own source keys with those of the source it names."""
-    source: SourceConfig = config.sources[series.from_] if series.from_ else series
+    source: SourceConfig | SeriesConfig = config.sources[series.from_] if series.from_ else series
     own = series.from_ is not None and series.loader is not None
     files = series.files if own and series.files else source.files
     loader = series.loader if own else source.loader

@@ -107,7 +107,11 @@ def test_an_unchanged_run_does_nothing(example: Path, read_files: list[str]) -> 
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("offset: -37 s", "offset: -30 s, drift: 10 ppm"), ("timezone: Europe/Paris", "timezone: Europe/Helsinki"), ("uncertainty: 1 s", "uncertainty: 3 s")],
+    [
+        ("offset: -37 s", "offset: -30 s, drift: 10 ppm"),
+        ("timezone: Europe/Paris", "timezone: Europe/Helsinki"),
+        ("uncertainty: 1 s", "uncertainty: 3 s"),
+    ],
 )
 def test_a_clock_edit_recomputes_alignment_only(example: Path, read_files: list[str], old: str, new: str) -> None:
     run(example)
@@ -226,7 +230,11 @@ def test_an_unknown_option_recipe_loader_and_glob_are_refused_before_anything_is
 
 
 def test_one_source_is_read_once_for_several_series(example: Path, read_files: list[str]) -> None:
-    edit(example, "      temperature: {from: holder}\n", "      temperature: {from: holder}\n      late: {from: detector, where: {frame: 40..99}}\n      none: {from: detector, where: {cell: B}}\n")
+    edit(
+        example,
+        "      temperature: {from: holder}\n",
+        "      temperature: {from: holder}\n      late: {from: detector, where: {frame: 40..99}}\n      none: {from: detector, where: {cell: B}}\n",
+    )
     outcome = run(example)
     assert len(read_files) == len(set(read_files)) == 72
     tree = op.open_beamtime(outcome.published)

@@ -15,7 +15,9 @@ from operando.loaders import FileTimes, NamePattern
 
 def frame(path: Path, n: int = 1, exposure: float = float("nan"), **more: object) -> xr.Dataset:
     values = np.zeros((n, 3))
-    return series("xrd", {"intensity": (("time", "q"), values, "1")}, source=path, coords={"q": ("q", [1.0, 2, 3], "1/angstrom")}, exposure=exposure, **more)
+    return series(
+        "xrd", {"intensity": (("time", "q"), values, "1")}, source=path, coords={"q": ("q", [1.0, 2, 3], "1/angstrom")}, exposure=exposure, **more
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,9 @@ def test_a_stamp_in_the_name_marks_start_middle_or_end(tmp_path: Path) -> None:
 
 
 def test_a_log_gives_start_and_end(tmp_path: Path) -> None:
-    (tmp_path / "log.csv").write_text("file;begin;finish\na_1.xy;2026-06-03T10:00:00.5;2026-06-03T10:01:00.5\nsub/a_2.xy;2026-06-03T10:02:00;2026-06-03T10:03:30\n")
+    (tmp_path / "log.csv").write_text(
+        "file;begin;finish\na_1.xy;2026-06-03T10:00:00.5;2026-06-03T10:01:00.5\nsub/a_2.xy;2026-06-03T10:02:00;2026-06-03T10:03:30\n"
+    )
     times = FileTimes(times_from={"file": "log.csv", "name": "file", "start": "begin", "end": "finish"}, base=tmp_path)
     first, second = (times.apply(frame(tmp_path / n), tmp_path / n) for n in ("a_1.xy", "a_2.xy"))
     assert first.time.values[0] == np.datetime64("2026-06-03T10:00:30.5", "ns")

@@ -18,7 +18,12 @@ from operando.loaders.hdf5_path import claims, load
 Q = np.linspace(5.0, 60.0, 40)  # 1/nm
 ENERGY = np.linspace(8300.0, 8400.0, 30)
 MIDNIGHT = 1780437600  # 2026-06-03T00:00:00+02:00 as unix time, less two hours of offset: 22:00 UTC on the day before
-XRD = {"signals": {"intensity": "measurement/p3_integrate"}, "axis": "p3/q", "frame_times": {"path": "measurement/epoch", "kind": "unix"}, "count_time": "2 s"}
+XRD = {
+    "signals": {"intensity": "measurement/p3_integrate"},
+    "axis": "p3/q",
+    "frame_times": {"path": "measurement/epoch", "kind": "unix"},
+    "count_time": "2 s",
+}
 XAS = {"signals": {"mu": "measurement/mu"}, "axis": "energy", "end_time": "end_time"}
 COMMON = {"entries": "entry_{number}", "start_time": "start_time", "coords": {"sample": "sample/name", "scan_title": "title", "position": "pos"}}
 
@@ -91,7 +96,14 @@ def test_one_master_of_two_cells_positions_and_techniques(master):
         series={
             "xrd": XRD,
             "xas": XAS,
-            "furnace": {"technique": "sensor", "entries": "log", "start_time": None, "coords": {}, "signals": {"temperature": "value"}, "frame_times": "time"},
+            "furnace": {
+                "technique": "sensor",
+                "entries": "log",
+                "start_time": None,
+                "coords": {},
+                "signals": {"temperature": "value"},
+                "frame_times": "time",
+            },
         },
     )
     assert [ds.attrs["technique"] for ds in (xrd, xas, log)] == ["xrd", "xas", "sensor"]
@@ -357,7 +369,13 @@ def test_impossible_sizes_are_not_read(tmp_path, monkeypatch):
 def test_nxazint1d_preset(tmp_path):
     path = tmp_path / "azint.h5"
     with h5py.File(path, "w") as f:
-        for name, kind in (("entry", "NXentry"), ("entry/inst", "NXinstrument"), ("entry/inst/mono", "NXmonochromator"), ("entry/azint1d", "NXdata"), ("entry/i0", "NXmonitor")):
+        for name, kind in (
+            ("entry", "NXentry"),
+            ("entry/inst", "NXinstrument"),
+            ("entry/inst/mono", "NXmonochromator"),
+            ("entry/azint1d", "NXdata"),
+            ("entry/i0", "NXmonitor"),
+        ):
             f.create_group(name).attrs["NX_class"] = kind
         f["entry/definition"] = "NXazint1d"
         f["entry/inst/mono/wavelength"] = 0.4133
@@ -396,7 +414,12 @@ def test_bliss_preset(tmp_path):
             g["p/q"] = Q
             f[f"{k}.2/measurement/temperature"] = 25.0 + k
     assert "BLISS" in (claims(path) or "")
-    own = {"technique": "xrd", "signals": {"intensity": "measurement/pattern"}, "axis": {"q": {"path": "p/q", "units": "1/nm"}}, "count_time": "0.9 s"}
+    own = {
+        "technique": "xrd",
+        "signals": {"intensity": "measurement/pattern"},
+        "axis": {"q": {"path": "p/q", "units": "1/nm"}},
+        "count_time": "0.9 s",
+    }
     with pytest.raises(LoaderError, match="technique"):
         load(path, preset="bliss")
     ds = load(path, preset="bliss", **own, coords={"temperature": {"path": "/{number}.2/measurement/temperature", "units": "degC"}})

@@ -103,7 +103,12 @@ def test_a_loader_file_beside_the_configuration(tmp_path: Path) -> None:
 
 
 def test_select_routes_by_coordinates() -> None:
-    ds = spectrum(n=4, position=("time", [1, 2, 1, 2], "1"), motor_x=("time", [0.0, 0.5, 1.0, 1.5], "mm"), sample=("time", np.array(["A1", "B", "A2", "B"], object), None))
+    ds = spectrum(
+        n=4,
+        position=("time", [1, 2, 1, 2], "1"),
+        motor_x=("time", [0.0, 0.5, 1.0, 1.5], "mm"),
+        sample=("time", np.array(["A1", "B", "A2", "B"], object), None),
+    )
     assert select(ds, {"position": 1}).sizes["time"] == 2
     assert select(ds, {"position": [1, 2], "sample": "A*"}).sizes["time"] == 2
     assert select(ds, {"motor_x": "0.4..1.2"}).sizes["time"] == 2

@@ -134,7 +134,9 @@ def test_spec_files_give_a_series_per_scan(tmp_path):
 
 
 def test_xdi_header_times_are_standard(tmp_path):
-    head = "# XDI/1.0\n# Scan.start_time: 2019-03-21T08:45:01\n# Scan.end_time: 2019-03-21T09:00:56\n# Column.1: energy eV\n# Column.2: mutrans\n#---\n"
+    head = (
+        "# XDI/1.0\n# Scan.start_time: 2019-03-21T08:45:01\n# Scan.end_time: 2019-03-21T09:00:56\n# Column.1: energy eV\n# Column.2: mutrans\n#---\n"
+    )
     ds = load(write(tmp_path / "a.xdi", head + table(ENERGY, MU)))
     assert str(ds.stamp.values) == "2019-03-21T08:45:01.000000000"
     assert ds.exposure.values == [955.0]
@@ -163,7 +165,12 @@ def test_presets_that_cannot_be_used(tmp_path):
     path = write(tmp_path / "rock.txt", ROCK + table(ENERGY, MU, MU, MU, I0))
     with pytest.raises(ConfigError, match="did you mean 'soleil-rock'"):
         load(path, preset="soleil-rok")
-    for text, message in (("loaders: {xas-columns: {enrgy: 1}}", "enrgy"), ("loaders: {csv: {}}", "says nothing"), ("energy: 1", "no loaders"), ("[", "YAML")):
+    for text, message in (
+        ("loaders: {xas-columns: {enrgy: 1}}", "enrgy"),
+        ("loaders: {csv: {}}", "says nothing"),
+        ("energy: 1", "no loaders"),
+        ("[", "YAML"),
+    ):
         with pytest.raises(ConfigError, match=message):
             load(path, preset=str(write(tmp_path / "p.yaml", text + "\n")))
 
@@ -177,7 +184,9 @@ def test_half_a_file_is_refused_or_shorter(tmp_path):
 def test_fuzz(tmp_path):
     raw = (ROCK + table(ENERGY, MU, MU, MU, I0)).encode()
     assert only_operando_errors(lambda p: load(p, preset="soleil-rock"), tmp_path / "a.txt", raw, seed=3, each=20)
-    assert only_operando_errors(lambda p: load(p, energy=1, i0=5, itrans=2, duplicates="mean", disorder="sort"), tmp_path / "a.txt", raw, seed=4, each=20)
+    assert only_operando_errors(
+        lambda p: load(p, energy=1, i0=5, itrans=2, duplicates="mean", disorder="sort"), tmp_path / "a.txt", raw, seed=4, each=20
+    )
 
 
 def test_claims(tmp_path):
@@ -223,12 +232,20 @@ def test_rock(shared_data):
 BEAMLINES = {
     "APS10BM_2019.dat": ({"duplicates": "mean"}, 3462, (6389.9975, 7601.3587)),
     "APS12BM_2019.dat": ({"energy": 1, "i0": 4, "itrans": "5_i1"}, 492, (6339.0, 6984.74)),
-    "APS13ID_2008.dat": ({"i0": "I0", "itrans": "I1", "header_time": "scan began at time: (.*)", "header_end": "scan ended at time: (.*)"}, 469, (9509, 10405.76)),
+    "APS13ID_2008.dat": (
+        {"i0": "I0", "itrans": "I1", "header_time": "scan began at time: (.*)", "header_end": "scan ended at time: (.*)"},
+        469,
+        (9509, 10405.76),
+    ),
     "APS13ID_2019.dat": ({"i0": "I0", "ifluor": ["Mn_Ka_mca1", "Mn_Ka_mca2", "Mn_Ka_mca3", "Mn_Ka_mca4"]}, 221, (6389.001866, 6537.007889)),
     "ESRF_BM08_LISA_2021.dat": ({}, 198, (10906.925247165695, 11505.616485957466)),
     "ESRF_SNBL_2013.dat": ({"energy": "ZapEnergy", "i0": "Mon", "itrans": "Ion1", "scan": 1, "header_time": "^#D (.*)"}, 456, (11050.021, 11499.577)),
     "NSLS6BM_2019.dat": ({}, 352, (5264.987, 6120.533)),
-    "NSLS8ID_2019.dat": ({"header_time": "Start time: (.*)", "header_end": "Stop time: (.*)", "time_format": "%m/%d/%Y %H:%M:%S"}, 647, (11686.05926, 12847.257542)),
+    "NSLS8ID_2019.dat": (
+        {"header_time": "Start time: (.*)", "header_end": "Stop time: (.*)", "time_format": "%m/%d/%Y %H:%M:%S"},
+        647,
+        (11686.05926, 12847.257542),
+    ),
     "NSLS_XDAC_2011.dat": ({"i0": "I0", "itrans": "It"}, 422, (6912.0019, 7757.71515)),
 }
 
@@ -267,6 +284,8 @@ def test_xdi_libraries_open(shared_data):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("pattern", ["echem/**/*.*", "eis/**/*.*", "raman/**/*.txt", "ir/**/*.*", "xrd1d/**/*.*", "qpa/**/*.*", "pdf/**/*.*", "xas/**/*.prj"])
+@pytest.mark.parametrize(
+    "pattern", ["echem/**/*.*", "eis/**/*.*", "raman/**/*.txt", "ir/**/*.*", "xrd1d/**/*.*", "qpa/**/*.*", "pdf/**/*.*", "xas/**/*.prj"]
+)
 def test_claims_nothing_else(shared_data, pattern):
     assert not {p.name: said for p in sorted(shared_data.glob(pattern)) if p.is_file() and (said := claims(p))}

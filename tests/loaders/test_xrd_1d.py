@@ -34,7 +34,16 @@ def sound(ds) -> bool:
 
 @pytest.mark.parametrize(
     ("separator", "decimal", "ending"),
-    [(" ", ".", "\n"), ("\t", ".", "\r\n"), (",", ".", "\n"), (", ", ".", "\r"), (";", ",", "\n"), ("\t", ",", "\n"), ("  ", ",", "\n"), (";", ".", "\n")],
+    [
+        (" ", ".", "\n"),
+        ("\t", ".", "\r\n"),
+        (",", ".", "\n"),
+        (", ", ".", "\r"),
+        (";", ",", "\n"),
+        ("\t", ",", "\n"),
+        ("  ", ",", "\n"),
+        (";", ".", "\n"),
+    ],
 )
 def test_separators_and_decimal_signs(tmp_path, separator, decimal, ending):
     text = "\n".join("  " * (separator == "  ") + line for line in rows(separator, decimal=decimal).split("\n"))
@@ -49,7 +58,7 @@ def test_separators_and_decimal_signs(tmp_path, separator, decimal, ending):
 
 @pytest.mark.parametrize(
     "header",
-    ["", "# anything\n", "/* a\n# b = 3\n*/\n", "'Id: \"x\" Comment: \"\"\n", "! x\n; y\n% z\n", "Some words\n\nmore words 3\n", "\ufeff# marked\n"],
+    ["", "# anything\n", "/* a\n# b = 3\n*/\n", '\'Id: "x" Comment: ""\n', "! x\n; y\n% z\n", "Some words\n\nmore words 3\n", "\ufeff# marked\n"],
 )
 def test_headers(tmp_path, header):
     ds = load(write(tmp_path / "a.xye", header + rows(columns=3)))
@@ -276,7 +285,9 @@ def test_a_temperature_series_of_11bm(shared_data, tmp_path):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("pattern", ["echem/**/*.*", "eis/**/*.*", "raman/**/*.txt", "ir/**/*.*", "xas/**/*.*", "pdf/**/*.gr", "pdf/**/*.iq", "multimodal/**/*.txt"])
+@pytest.mark.parametrize(
+    "pattern", ["echem/**/*.*", "eis/**/*.*", "raman/**/*.txt", "ir/**/*.*", "xas/**/*.*", "pdf/**/*.gr", "pdf/**/*.iq", "multimodal/**/*.txt"]
+)
 def test_claims_nothing_else(shared_data, pattern):
     wrong = {p.name: said for p in sorted(shared_data.glob(pattern)) if p.is_file() and (said := claims(p))}
     assert not wrong

@@ -87,7 +87,11 @@ def alignment(frames, hours=-2, zone="Europe/Paris"):
             "cycle": ("time", np.zeros(n, np.int32), {"units": "1"}),
             "flags": ("time", np.zeros(n, np.int32), flag_attrs(AlignmentFlag)),
         },
-        {"time": frames["time"].values + np.timedelta64(hours, "h")},
+        {
+            "time": frames["time"].values + np.timedelta64(hours, "h"),
+            "source_time": ("time", frames["source_time"].values + np.timedelta64(hours, "h")),
+            "segment": ("time", np.full(n, 1, np.int32), {"units": "1"}),
+        },
         {"timezone": zone, "timezone_source": "config", "clock": '{"offset": 0.0}'},
     )
 

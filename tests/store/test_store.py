@@ -233,7 +233,12 @@ def test_frames_that_came_after_the_alignment_are_unaligned_wherever_they_lie(st
     assert frames["flags"].dtype == np.int32
     np.testing.assert_array_equal(np.isnan(frames["voltage"]), late)
     np.testing.assert_allclose(frames["voltage"][~late], np.linspace(3, 4, 10))
-    np.testing.assert_array_equal(frames["time"].values, store.read("A", "xrd", "frames")["time"].values - np.timedelta64(2, "h"))
+    for name in ("time", "source_time"):
+        np.testing.assert_array_equal(frames[name].values, store.read("A", "xrd", "frames")[name].values - np.timedelta64(2, "h"))
+    assert {n: frames[n].dtype for n in ("flags", "cycle", "segment")} == dict.fromkeys(("flags", "cycle", "segment"), np.int32)
+    np.testing.assert_array_equal(frames["cycle"], np.where(late, -1, 0))
+    np.testing.assert_array_equal(frames["segment"], np.where(late, 0, 1))
+    assert "stamp" not in frames.coords
 
 
 def test_a_dropped_file_does_not_shift_the_alignment(store, make):

@@ -52,8 +52,7 @@ def as_stamps(start: Any) -> tuple[np.ndarray, bool]:
             stamp, zoned = _from_iso(item)
         elif isinstance(item, dt.datetime):
             zoned = item.tzinfo is not None
-            stamp = item.astimezone(dt.UTC).replace(tzinfo=None) if zoned else item
-            stamp = np.datetime64(stamp, "ns")
+            stamp = np.datetime64(item.astimezone(dt.UTC).replace(tzinfo=None) if zoned else item, "ns")
         else:
             raise ContractError("not a time stamp", found=repr(item), expected="ISO text, datetime or datetime64")
         out.append(stamp)

@@ -115,7 +115,7 @@ def signal_is_present(ds: xr.Dataset) -> Iterator[str]:
     for name in present:
         dims = tuple(str(d) for d in ds[name].dims)
         rest = tuple(d for d in dims[1:] if d not in technique.dims)
-        axes = [(a,) for a in technique.axis] or [()]
+        axes: list[tuple[str, ...]] = [(a,) for a in technique.axis] or [()]
         if dims[:1] != ("time",) or rest not in axes:
             yield f"{name!r} has dims {dims}, not ('time'{''.join(f', {a[0]!r}' for a in axes[:1] if a)})"
         if ds[name].dtype.kind not in "fiucOUT":

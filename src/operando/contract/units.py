@@ -119,7 +119,7 @@ def symbol(units: str) -> str:
 def _registry() -> Any:
     import pint
 
-    registry = pint.UnitRegistry(on_redefinition="ignore")
+    registry: Any = pint.UnitRegistry(on_redefinition="ignore")
     registry.define("counts = [] = cts")
     registry.formatter.default_format = "~C"
     return registry

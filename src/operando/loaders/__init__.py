@@ -23,4 +23,17 @@ _lazy = {
 }
 __getattr__, __dir__ = attach(__name__, _lazy)
 
-__all__ = ["FileTimes", "Loader", "NamePattern", "axis_of", "check_options", "claimed_by", "concatenate", "expand", "get_loader", "load_file", "loaders", "select"]
+__all__ = [
+    "FileTimes",
+    "Loader",
+    "NamePattern",
+    "axis_of",
+    "check_options",
+    "claimed_by",
+    "concatenate",
+    "expand",
+    "get_loader",
+    "load_file",
+    "loaders",
+    "select",
+]

@@ -66,7 +66,8 @@ class NamePattern:
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
-        regex, self.fields, position = "", [], 0
+        regex, position = "", 0
+        self.fields: list[str] = []
         self.stamps = 0
         for match in re.finditer(r"\{(\w+)(?::([^{}]*))?\}|\*", pattern):
             regex += re.escape(pattern[position : match.start()])

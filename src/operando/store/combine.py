@@ -68,7 +68,7 @@ def stored_array(file: str, dataset: str, shape: tuple[int, ...], kind: str, dty
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows [a, b) of a part; of no part where nothing is known of these rows."""
+    """Rows [a, b) of a part; of no part where nothing is known of them, and then counted in what stands in for it."""
 
     part: OpenPart | None
     a: int
@@ -135,14 +135,14 @@ def merge_neighbours(pieces: Sequence[Piece]) -> list[Piece]:
     for piece in pieces:
         if piece.b <= piece.a and out:
             continue
-        if out and out[-1].part is piece.part and (piece.part is None or out[-1].b == piece.a):
+        if out and out[-1].part is piece.part and out[-1].b == piece.a:
             out[-1] = replace(out[-1], b=out[-1].b + piece.b - piece.a)
         else:
             out.append(piece)
     return out
 
 
-def combine(pieces: Sequence[Piece], fills: Mapping[str, Any] | None = None) -> Combined:
+def combine(pieces: Sequence[Piece], fills: Mapping[str, Any] | None = None, stand_in: Combined | None = None) -> Combined:
     """Lay pieces of parts one after the other.
 
     Parameters
@@ -150,7 +150,9 @@ def combine(pieces: Sequence[Piece], fills: Mapping[str, Any] | None = None) -> 
     pieces
         In order; at least one of a part.
     fills
-        Values (of the variable's own type) for rows of no part, where NaN will not do.
+        Values for rows of no part in integer variables, which otherwise become float64 with NaN there.
+    stand_in
+        Gives rows of no part in variables that it has in the same form.
 
     Raises
     ------
@@ -180,7 +182,7 @@ def combine(pieces: Sequence[Piece], fills: Mapping[str, Any] | None = None) -> 
             tail = tuple(sizes[d] for d in stored.dims[1:])
             arrays[name] = (LazyConcat.of(_Column(pieces, name), starts, ends, tail, stored.dtype), stored)
         else:
-            arrays[name] = _one(name, pieces, parts, sizes, first.rows_dim, fills or {})
+            arrays[name] = _one(name, pieces, parts, sizes, first.rows_dim, fills or {}, stand_in)
     return Combined(arrays, dict(first.attrs), first.rows_dim, rows)
 
 
@@ -193,7 +195,13 @@ def _sizes(parts: Sequence[OpenPart]) -> dict[str, int]:
 
 
 def _one(
-    name: str, pieces: Sequence[Piece], parts: Sequence[OpenPart], sizes: Mapping[str, int], rows_dim: str, fills: Mapping[str, Any]
+    name: str,
+    pieces: Sequence[Piece],
+    parts: Sequence[OpenPart],
+    sizes: Mapping[str, int],
+    rows_dim: str,
+    fills: Mapping[str, Any],
+    stand_in: Combined | None,
 ) -> tuple[LazyArray, Stored]:
     """Lay one variable's pieces together."""
     having = [part for part in parts if name in part.layout.variables]
@@ -209,7 +217,6 @@ def _one(
     kind, dtype = _common_type(name, having, every)
     fill, filled = fill_of(kind, dtype)
     shape = tuple(sizes[d] for d in dims[1:])
-    lacking = len(having) < len(parts) or any(p.part is None for p in pieces)
     made: dict[int, LazyArray] = {}
     padded = False
     for part in having:
@@ -227,13 +234,16 @@ def _one(
             array = PaddedArray(array, (part.rows, *shape), fill, filled)
         made[id(part)] = array
     out_dtype = np.dtype(dtype)
-    if (lacking and name not in fills) or padded:
-        out_dtype = filled
-    if name in fills:
+    other = stand_in.arrays[name] if stand_in is not None and name in stand_in.arrays else None
+    instead = other[0] if other is not None and other[1].dims == dims and other[1].kind == kind and other[0].shape[1:] == shape else None
+    gaps = instead is None and any(p.part is None for p in pieces)
+    if (len(having) < len(parts) or gaps) and out_dtype.kind in "iu" and name in fills and not padded:
         fill = fills[name]
+    elif len(having) < len(parts) or gaps or padded:
+        out_dtype = filled
     run: list[tuple[LazyArray, slice]] = []
     for piece in pieces:
-        known = made.get(id(piece.part)) if piece.part is not None else None
+        known = made.get(id(piece.part)) if piece.part is not None else instead
         n = piece.b - piece.a
         run.append((known, slice(piece.a, piece.b)) if known is not None else (ConstantArray((n, *shape), fill, out_dtype), slice(0, n)))
     return LazyConcat(run, out_dtype), replace(stored, dims=dims, kind=kind, dtype=str(out_dtype), digest="")

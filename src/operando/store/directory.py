@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 HIDDEN = frozenset({"skipped"})
 """Products that are bookkeeping: neither opened nor published."""
 
-_FROM_ALIGNMENT = ("timezone", "timezone_source", "clock")
+_FROM_ALIGNMENT = ("timezone", "clock", "interpolation", "max_gap_s")
+_UNKNOWN = {"flags": int(AlignmentFlag.UNALIGNED), "cycle": -1, "half_cycle": -1, "step": -1, "direction": 0}
+"""What the alignment says of frames that it does not know yet."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class Store:
         """Give a product with its series' alignment: the corrected `time` as index, everything else as coordinates.
 
         Rows join by the file they came from, not by their number: frames that arrived after the alignment was made are UNALIGNED
-        (`flags`), the other alignment variables NaN, and their time is corrected as the nearest aligned frame's was. Where the product has a
+        (`flags`), their voltage is NaN, their cycle -1, and their time is corrected as the nearest aligned frame's was. Where the product has a
         coordinate of the same name the alignment's is taken; where it has a data variable of that name, its own is kept, except
         for electrochemistry, whose continuous charge and counted cycles replace the instrument's.
 
@@ -160,9 +162,8 @@ class Store:
             if product == "frames" and "flags" not in own.arrays:
                 own.arrays["flags"] = _all_unaligned(own.rows)
             return own.dataset()
-        flags = AlignmentFlag.UNALIGNED
-        alignment = combine(pieces, fills={"flags": int(flags)})
-        _join(own, alignment, [p.part is not None for p in pieces for _ in range(p.b - p.a)] if any(p.part is None for p in pieces) else None)
+        aligned = np.repeat([p.part is not None for p in pieces], [p.b - p.a for p in pieces])
+        _join(own, combine(pieces, _UNKNOWN, own), aligned)
         return own.dataset()
 
     def _open(self, part: Part) -> OpenPart:
@@ -205,16 +206,17 @@ class Store:
             return None
         if all(s.digest for s in own) and all(s.digest for s in alignment):
             known = {s.digest: s for s in alignment}
-            pieces = []
+            pieces, row = [], 0
             for s in own:
                 found = known.get(s.digest)
-                pieces.append(Piece(self._open(found.part), found.a, found.b) if found else Piece(None, 0, s.b - s.a))
+                pieces.append(Piece(self._open(found.part), found.a, found.b) if found else Piece(None, row, row + s.b - s.a))
+                row += s.b - s.a
         else:
             pieces = [Piece(self._open(s.part), s.a, s.b) for s in alignment]
             there = sum(p.b - p.a for p in pieces)
             if there > rows:
                 return None
-            pieces += [Piece(None, 0, rows - there)] if there < rows else []
+            pieces += [Piece(None, there, rows)] if there < rows else []
         return pieces if any(p.part is not None for p in pieces) else None
 
     def follows(self, cell: str, series: str) -> list[list[Any]]:
@@ -283,27 +285,32 @@ def _all_unaligned(rows: int) -> tuple[Any, Stored]:
     return ConstantArray((rows,), int(AlignmentFlag.UNALIGNED), np.int32), Stored(("time",), "plain", "int32", True, plain(flag_attrs(AlignmentFlag)))
 
 
-def _join(own: Combined, alignment: Combined, aligned: Sequence[bool] | None) -> None:
+def _join(own: Combined, alignment: Combined, aligned: np.ndarray) -> None:
     """Put the alignment's variables among a product's own."""
     echem = own.attrs.get("technique") == "echem"
-    written = np.asarray(own.arrays["time"][0].read((slice(0, own.rows, 1),)))
-    corrected = np.asarray(alignment.arrays["time"][0].read((slice(0, own.rows, 1),)))
-    if aligned is not None:
-        known = np.flatnonzero(aligned)
-        missing = np.flatnonzero(~np.asarray(aligned))
-        at = np.clip(np.searchsorted(known, missing), 0, len(known) - 1)
-        before = np.clip(at - 1, 0, None)
-        near = np.where(np.abs(known[at] - missing) < np.abs(known[before] - missing), known[at], known[before])
-        corrected = corrected.copy()
-        corrected[missing] = written[missing] + (corrected[near] - written[near])
+    corrected: dict[str, MemoryArray] = {}
+    for name in ("time", "source_time"):
+        if name in alignment.arrays and (name == "time" or not aligned.all()) and name in own.arrays:
+            rows = (slice(0, own.rows, 1),)
+            corrected[name] = MemoryArray(_corrected(own.arrays[name][0].read(rows), alignment.arrays[name][0].read(rows), aligned))
     for name, (array, stored) in alignment.arrays.items():
-        if name == "time":
-            continue
-        if name not in own.arrays or own.arrays[name][1].coord:
-            own.arrays[name] = (array, Stored(stored.dims, stored.kind, stored.dtype, True, stored.attrs, stored.digest))
-        elif echem:
-            own.arrays[name] = (array, Stored(stored.dims, stored.kind, stored.dtype, False, stored.attrs, stored.digest))
-    own.arrays["time"] = (MemoryArray(corrected), own.arrays["time"][1])
+        mine = own.arrays.get(name)
+        if name != "time" and (mine is None or mine[1].coord or echem):
+            own.arrays[name] = (corrected.get(name, array), replace(stored, coord=mine is None or mine[1].coord))
+    own.arrays["time"] = (corrected["time"], own.arrays["time"][1])
     if "source_time" in alignment.arrays:
         own.arrays.pop("stamp", None)
     own.attrs.update({k: v for k, v in alignment.attrs.items() if k.startswith(_FROM_ALIGNMENT)})
+
+
+def _corrected(written: np.ndarray, corrected: np.ndarray, aligned: np.ndarray) -> np.ndarray:
+    """Move the times of frames that are not aligned yet as the nearest aligned frame's were moved."""
+    known, missing = np.flatnonzero(aligned), np.flatnonzero(~aligned)
+    if not missing.size:
+        return corrected
+    after = np.clip(np.searchsorted(known, missing), 0, len(known) - 1)
+    before = np.clip(after - 1, 0, None)
+    near = np.where(np.abs(known[after] - missing) < np.abs(known[before] - missing), known[after], known[before])
+    out = corrected.copy()
+    out[missing] = written[missing] + (corrected[near] - written[near])
+    return out

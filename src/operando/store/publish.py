@@ -300,6 +300,7 @@ def _write_process(group: Any, store: Store, series: tuple[str, str], process: M
         "program": str(process.get("program", "")),
         "version": str(process.get("version", "")),
         "date": date,
+        "title": str(process.get("title") or ""),
         "configuration": str(process.get("configuration", "")),
         "sources": _json([files[f] for f in sorted(files, key=natural)]),
         "clock": _json(clock),

@@ -43,7 +43,12 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
             begin, end = (str(np.datetime_as_string(ds["time"].values[i], unit="s")) + "Z" for i in (0, -1))
         rows = ds.sizes.get("time", max(ds.sizes.values(), default=0))
         products.append({"address": node.path.strip("/"), "rows": rows, "begin": begin, "end": end, "variables": [str(v) for v in ds.data_vars]})
-    out: dict[str, Any] = {"path": str(path), "kind": "growing" if path.is_dir() else "published", "title": tree.attrs.get("title", ""), "products": products}
+    out: dict[str, Any] = {
+        "path": str(path),
+        "kind": "growing" if path.is_dir() else "published",
+        "title": tree.attrs.get("title", ""),
+        "products": products,
+    }
     if path.is_dir():
         out["bytes"] = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
         out["quarantined"] = {q["file"]: q["reason"] for q in Store(path).quarantined()}

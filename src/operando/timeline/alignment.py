@@ -91,7 +91,7 @@ def align_frames(
 
     Notes
     -----
-    Memory: about 60 bytes per record of the electrochemistry beside the series itself, and 500 per frame.
+    Memory beside what is given: about 25 bytes per record of the electrochemistry, 300 per frame, and up to 100 MB for shifted windows.
     TIME_UNCERTAIN marks frames whose 1 sigma exceeds both their exposure and 1 s, and frames of a segment for which a list
     of clocks holds none.
     """

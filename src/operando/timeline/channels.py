@@ -11,7 +11,7 @@ from operando.contract.errors import ClockError
 from operando.timeline.windows import window_statistics
 
 _NS = 10**9
-_BATCH = 50_000  # frames whose shifted windows are computed together: about 60 MB
+_BATCH = 50_000  # frames whose shifted windows are computed together: up to 100 MB
 
 # The clock moves a window by z sigma, z normal. Nodes of z, and the share of the distribution each stands for: half of each
 # neighbouring cell, so that a step of the signal between two nodes counts half. The spread of a straight line comes out exact.

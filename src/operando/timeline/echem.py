@@ -98,7 +98,7 @@ def echem_timeline(echem: xr.Dataset, clock: Any = None, *, capacity: float | No
     -------
     xarray.Dataset
         One row per record, in the order given: `time` (corrected), `source_time`, `charge` (C), `soc`, `direction`,
-        `cycle`, `half_cycle`, `step`, `flags`, `time_errors` (s). Peak memory is about 200 bytes per record.
+        `cycle`, `half_cycle`, `step`, `flags`, `time_errors` (s). Peak memory is about 140 bytes per record.
 
     Raises
     ------

@@ -12,7 +12,7 @@ import xarray as xr
 from operando.contract import AlignmentFlag
 
 HOUR = 3600.0
-_GAP = 1.25  # an interval between frames longer than this many typical ones is a gap, counted among those around it, if it also stands out of their spread
+_GAP = 1.25  # an interval longer than this many of those around it is a gap, if it also stands out of their spread
 
 
 @dataclass

@@ -1,0 +1,77 @@
+"""The table of cycles against plain arithmetic."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from operando.contract import ContractError, series
+from operando.reduction import reduce
+from operando.timeline import align, echem_timeline, annotate
+
+
+def cycled(cycles: int = 2, fade: float = 0.9) -> xr.Dataset:
+    """Charge at +1 A for 1000 s at 4 V, discharge at -1 A for 900 s at 3 V, again and again."""
+    t, i, v, c = [0.0], [0.0], [3.5], [1]
+    for k in range(cycles):
+        for current, seconds, volts in ((1.0, 1000.0, 4.0), (-1.0, 1000.0 * fade, 3.0)):
+            n = 50
+            t += list(t[-1] + np.linspace(seconds / n, seconds, n))
+            i += [current] * n
+            v += [volts] * n
+            c += [k + 1] * n
+    return series(
+        "echem",
+        {
+            "voltage": ("time", np.array(v), "V"),
+            "current": ("time", np.array(i), "A", {"interval": "ending"}),
+            "cycle": ("time", np.array(c), "1"),
+        },
+        source="a.mpt", start="2026-01-01T00:00:00Z", elapsed=np.array(t), time_origin="header",
+        attrs={"loader": "t", "loader_version": "1", "options": "{}"},
+    )  # fmt: skip
+
+
+def test_capacities_energies_and_ratios() -> None:
+    records = cycled()
+    joined = annotate(records, echem_timeline(records))
+    joined.attrs["about"] = json.dumps({"active_mass": 100.0, "area": 2.0})
+    table = reduce(joined)["cycles"]
+    assert table.sizes["time"] == 2
+    np.testing.assert_allclose(table.capacity_charge.values, 1000 / 3.6, rtol=1e-9)
+    np.testing.assert_allclose(table.capacity_discharge.values, 900 / 3.6, rtol=1e-9)
+    np.testing.assert_allclose(table.coulombic_efficiency.values, 0.9, rtol=1e-9)
+    np.testing.assert_allclose(table.capacity_discharge_per_mass.values, 900 / 3.6 / 0.1, rtol=1e-9)
+    np.testing.assert_allclose(table.capacity_discharge_per_area.values, 900 / 3.6 / 2, rtol=1e-9)
+    # the one interval between the two voltages is a trapezoid
+    np.testing.assert_allclose(table.mean_voltage_discharge.values, 3.0 + 0.5 / 50, rtol=1e-6)
+    np.testing.assert_allclose(table.voltage_max.values, 4.0)
+    assert table.complete.values.all()
+    assert table.capacity_charge.attrs["units"] == "mA*h"
+    assert all("units" in v.attrs for v in table.data_vars.values())
+
+
+def test_a_charge_without_a_discharge_is_not_complete_and_its_ratios_are_nan() -> None:
+    records = cycled(1).isel(time=slice(0, 40))
+    table = reduce(annotate(records, echem_timeline(records)))["cycles"]
+    assert not table.complete.values.any()
+    assert float(table.coulombic_efficiency[0]) == 0.0
+    assert np.isnan(table.mean_voltage_discharge.values).all()
+
+
+def test_records_without_a_timeline_are_refused() -> None:
+    with pytest.raises(ContractError, match="align"):
+        reduce(cycled().drop_vars("cycle"))
+
+
+def test_a_series_of_another_technique_is_refused() -> None:
+    with pytest.raises(ContractError, match="reduces echem"):
+        reduce(cycled().assign_attrs(technique="xas"), {"reducer": "echem-cycles"})
+
+
+def test_align_by_hand_gives_what_the_table_needs() -> None:
+    records = cycled()
+    assert {"charge", "soc", "cycle"} <= set(map(str, align(records, records).variables))

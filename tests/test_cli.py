@@ -1,0 +1,161 @@
+"""The command line: answers on standard output, messages on standard error, exit status by who is at fault."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import xarray as xr
+
+import operando as op
+from operando.cli import main
+
+
+@pytest.fixture(scope="module")
+def folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example beamtime, built."""
+    copy = tmp_path_factory.mktemp("cli") / "example"
+    shutil.copytree(root / "example_beamtime", copy, ignore=shutil.ignore_patterns("*.operando", "*.nxs", "*.png"))
+    assert main(["build", str(copy / "beamtime.yaml")]) == 0
+    return copy
+
+
+def test_build_says_what_it_did_and_then_that_nothing_is_to_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", str(folder / "beamtime.yaml"), "--json"]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out)["ok"] is True
+    assert main(["build", str(folder / "beamtime.yaml")]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_check_prints_a_page_and_draws_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(folder / "beamtime.yaml"), "--png", str(folder / "drawn.svg")]) == 0
+    out = capsys.readouterr().out
+    assert "67 of 69 frames lie inside the electrochemistry, 2 outside." in out
+    assert "clock -37 s +- 1 s (given)" in out
+    assert "1 gap: 300 s" in out
+    assert (folder / "drawn.svg").stat().st_size > 5000
+    assert main(["check", str(folder / "beamtime.yaml"), "--no-png", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {s["address"]: s["flags"]["OUTSIDE"] for s in report["streams"]} == {"A/echem": 0, "A/xrd": 2, "A/temperature": 19}
+
+
+def test_check_finds_a_zone_that_is_wrong(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (folder / "beamtime.yaml").read_text()
+    wrong = folder / "wrong_zone.yaml"
+    wrong.write_text(text.replace("    loader: xrd-1d\n", "    loader: xrd-1d\n    timezone: America/New_York\n"))
+    assert main(["check", str(wrong), "--no-png"]) == 0
+    assert "looks like a zone error of -6 h" in capsys.readouterr().out
+
+
+def test_info(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for store in ("beamtime.nxs", "beamtime.operando"):
+        assert main(["info", str(folder / store), "--json"]) == 0
+        products = {p["address"]: p["rows"] for p in json.loads(capsys.readouterr().out)["products"]}
+        assert products["A/xrd/frames"] == 69
+        assert main(["info", str(folder / store)]) == 0
+        assert "A/xrd/frames" in capsys.readouterr().out
+
+
+def test_export_forms_hold_the_same_numbers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, tree = folder / "beamtime.nxs", op.open_beamtime(folder / "beamtime.nxs")
+    frames = tree["A/xrd/frames"].to_dataset().load()
+    for name in ("xrd.csv", "xrd.nc", "xrd.parquet"):
+        assert main(["export", str(store), "A/xrd", "-o", str(folder / name)]) == 0
+    table = pd.read_csv(folder / "xrd.csv")
+    assert len(table) == 69
+    assert table["time"][2] == "2026-06-03T08:00:15.000000Z"
+    assert table["voltage (V)"][5] == pytest.approx(float(frames.voltage[5]), abs=1e-12)
+    assert table.filter(like="intensity at q=").shape[1] == frames.sizes["q"]
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "xrd.parquet")[["voltage (V)"]], table[["voltage (V)"]])
+    with xr.open_dataset(folder / "xrd.nc", engine="h5netcdf") as again:
+        xr.testing.assert_equal(again.intensity.load(), frames.intensity)
+    assert main(["export", str(store), "A/echem/frames", "-o", str(folder / "A.bdf.csv")]) == 0
+    loaded = op.load(folder / "A.bdf.csv", "bdf")
+    records = tree["A/echem/frames"].to_dataset()
+    assert loaded.sizes["time"] == records.sizes["time"]
+    assert loaded.voltage.values == pytest.approx(records.voltage.values, abs=1e-9)
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["export", "beamtime.nxs", "A/xrd", "-o", "beamtime.yaml"], "suffix"),
+        (["export", "beamtime.nxs", "A/raman", "-o", "a.csv"], "A/xrd/frames"),
+        (["export", "beamtime.nxs", "A/xrd", "-o", "a.bdf.csv"], "only electrochemistry"),
+        (["export", "beamtime.nxs", "A/xrd", "-o", "there.csv"], "--overwrite"),
+        (["info", "nowhere.nxs"], "nowhere.nxs"),
+        (["info", "beamtime.yaml"], "beamtime.yaml"),
+        (["build", "nowhere.yaml"], "nowhere.yaml"),
+        (["build", "beamtime.yaml", "--memory", "much"], "1 GB"),
+        (["loaders", "nothing"], "no loader"),
+        (["new", "nowhere"], "nowhere"),
+        (["new", "."], "beamtime.yaml"),
+        (["check-loader", "xrd-1d", "temperature.csv", "--option", "wavelength"], "NAME=VALUE"),
+    ],
+)
+def test_wrong_input_is_exit_1_and_says_what_to_do(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "there.csv").write_text("x")
+    assert main(arguments) == 1
+    said = capsys.readouterr()
+    assert words in said.err
+    assert "Traceback" not in said.err
+
+
+def test_wrong_usage_is_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["biuld"], ["build"], ["build", "a.yaml", "--workers", "0"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+    capsys.readouterr()
+
+
+def test_json_errors_are_one_object_on_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(folder / "nowhere.nxs"), "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["ok"] is False
+    assert "nowhere.nxs" in said["error"]["file"]
+
+
+def test_loaders_are_listed_and_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["loaders"]) == 0
+    assert "biologic-mpt" in capsys.readouterr().out
+    assert main(["loaders", "xrd-1d"]) == 0
+    assert "wavelength" in capsys.readouterr().out
+    assert main(["loaders", "--json"]) == 0
+    assert "xas" in json.loads(capsys.readouterr().out)["xas-columns"]["techniques"]
+
+
+def test_check_loader(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(folder / "echem" / "A_02_GCPL.mpt")
+    assert main(["check-loader", "biologic-mpt", path, "--timezone", "Europe/Paris"]) == 0
+    assert "FAIL" not in capsys.readouterr().out
+    assert main(["check-loader", "biologic-mpt", str(folder / "temperature.csv")]) == 1
+    assert "FAIL" in capsys.readouterr().out
+
+
+def test_new_proposes_what_check_accepts(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(folder, raw, ignore=shutil.ignore_patterns("*.yaml", "*.nxs", "*.operando", "*.png", "*.svg", "*.nc", "*.parquet", "*.bdf.csv", "there.csv", "xrd.csv"))
+    assert main(["new", str(raw)]) == 0
+    said = capsys.readouterr().out
+    assert "make_example.py" in said or ".py" in said, "what it could not tell"
+    proposed = (raw / "beamtime.yaml").read_text()
+    assert "timezone" in proposed
+    assert main(["new", str(raw)]) == 1, "it never overwrites"
+    capsys.readouterr()
+    print(proposed)
+    for line in proposed.splitlines():
+        if line.lstrip("# ").startswith("timezone:"):
+            filled = proposed.replace(line, "timezone: Europe/Paris", 1)
+            break
+    (raw / "beamtime.yaml").write_text(filled)
+    assert main(["check", str(raw / "beamtime.yaml"), "--no-png"]) in (0, 1)
+    assert "echem" in capsys.readouterr().out
