@@ -7,6 +7,7 @@ A path is relative to its entry, or to the file if it begins with `/`; a segment
 from __future__ import annotations
 
 import difflib
+import mmap
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from operando.contract import LoaderError
 from operando.loaders.text import natural_key
 
+_WINDOW = 64 * 2**20
 READ_LIMIT = 256 * 2**20  # bytes read at once for times and coordinates; signals stay lazy
 _ARBITRARY = {"", "arbitrary units", "arbitrary", "a.u.", "arb. units", "arb.u.", "au", "none", "unitless", "dimensionless", "any"}
 
@@ -44,6 +46,41 @@ class Spec:
     def optional(self) -> bool:
         """Whether it may be absent from the whole file."""
         return bool(self.more.get("optional", False))
+
+
+def refuse_endless_heaps(path: Path_) -> None:
+    """Refuse a file whose global heap (where HDF5 keeps texts) would hold the HDF5 library in an endless loop.
+
+    An object 0 (free space) of size 0, as in a block that was never filled in, makes HDF5 2.0 step by nothing for ever. The first and last
+    64 MB are looked at, which is where heaps lie in practice.
+
+    Raises
+    ------
+    LoaderError
+        There is one.
+    """
+    try:
+        with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+            spans = [(0, len(raw))] if len(raw) <= 2 * _WINDOW else [(0, _WINDOW), (len(raw) - _WINDOW, len(raw))]
+            for begin, end in spans:
+                while (begin := raw.find(b"GCOL\1\0\0\0", begin, end)) >= 0:
+                    if not _heap_ends(raw[begin : begin + min(int.from_bytes(raw[begin + 8 : begin + 16], "little"), _WINDOW)]):
+                        raise LoaderError(
+                            "the file is damaged: a global heap has no end", file=path, found=f"offset {begin}", hint="copy it again when it is closed"
+                        )
+                    begin += 8
+    except (OSError, ValueError):  # absent, empty or not a file: whoever opens it says so
+        return
+
+
+def _heap_ends(heap: bytes) -> bool:
+    at = 16
+    while at + 16 <= len(heap):
+        index, size = int.from_bytes(heap[at : at + 2], "little"), int.from_bytes(heap[at + 8 : at + 16], "little")
+        if index == 0:
+            return size > 0
+        at += 16 + (size + 7) // 8 * 8
+    return True
 
 
 def spec_of(value: Any, option: str, file: Path_, allowed: Sequence[str] = ()) -> Spec:

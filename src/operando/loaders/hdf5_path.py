@@ -67,6 +67,7 @@ from operando.loaders.hdf5_entries import (
     find_entries,
     look_up,
     read_values,
+    refuse_endless_heaps,
     spec_of,
     text_of,
     units_of,
@@ -147,6 +148,7 @@ def load(
             one["technique"] = str(name)
         wanted.append((str(name), one))
     out: list[xr.Dataset] = []
+    refuse_endless_heaps(path)
     try:
         with reading(os.fspath(path)) as root:
             for name, one in wanted:
@@ -548,6 +550,7 @@ def claims(path: str | os.PathLike[str]) -> str | None:
         with Path(path).open("rb") as f:
             if f.read(8) != b"\x89HDF\r\n\x1a\n":
                 return None
+        refuse_endless_heaps(path)
         with reading(os.fspath(path)) as root:
             if text_of(root.attrs.get("creator")).casefold() in ("bliss", "blissdata", "blisswriter"):
                 return "ESRF BLISS scans (preset: bliss, name the signals)"
