@@ -44,9 +44,8 @@ def only_operando_errors(load: Callable[[Path], Any], path: Path, raw: bytes, **
         path.write_bytes(content)
         try:
             load(path)
-        except OperandoError as error:
+        except OperandoError:
             refused += 1
-            assert str(error), name
         except Exception as error:
             raise AssertionError(f"{name}: {type(error).__name__}: {error}") from error
     return refused

@@ -461,12 +461,26 @@ def test_fuzz(tmp_path):
 
     def read(damaged: Path) -> None:
         close_files()
+        claims(damaged)
         made = load(damaged, **options)
         for ds in made if isinstance(made, list) else [made]:
             _ = ds.intensity.values
 
     assert only_operando_errors(read, tmp_path / "g.h5", raw, seed=7, lines=False, each=60)
     close_files()
+
+
+def test_a_heap_without_end_is_refused(tmp_path):
+    path = small(tmp_path, s="2026-06-03T10:00:00Z", title="x")
+    close_files()
+    raw = bytearray(path.read_bytes())
+    heap = raw.index(b"GCOL\1\0\0\0")
+    second = heap + 32 + (int.from_bytes(raw[heap + 24 : heap + 32], "little") + 7) // 8 * 8
+    raw[second : second + 16] = bytes(16)  # a block that was never filled in: HDF5 itself would turn there for ever
+    path.write_bytes(raw)
+    with pytest.raises(LoaderError, match="no end"):
+        load(path, **SMALL, start_time="s", frame_time="1 s")
+    assert claims(path) is None
 
 
 def test_every_option_reaches_the_reader():

@@ -211,9 +211,17 @@ def test_descending_angles_stay(tmp_path):
     np.testing.assert_allclose(ds.two_theta, ANGLES[::-1])
 
 
+@pytest.mark.parametrize("line", ["1" * 200_000 + "x", " " * 200_000 + "x", "#" * 200_000, "1 " * 100_000, "# wavelength " + "9" * 200_000])
+def test_endless_lines_end(tmp_path, line):
+    ds = load(write(tmp_path / "a.xy", f"# {line}\n" + rows()))
+    assert ds.sizes["time"] == 1
+    with pytest.raises(LoaderError):
+        load(write(tmp_path / "b.xy", f"{line}\n"))
+
+
 def test_fuzz(tmp_path):
     chi = f"image.tif\n2-Theta Angle (Degrees)\nIntensity\n {ANGLES.size}\n{rows()}"
-    grid = "SampleIdent x\nAnode Cu    Alpha1  1.54056    Alpha2  1.54439    Ratio  0.50000\n 10.0 0.5 39.5 MeasureDateTime 20/12/1997 10:51 StepTime 3.0\n"
+    grid = "SampleIdent x\nAnode Cu Alpha1 1.54056 Alpha2 1.54439 Ratio 0.5\n 10.0 0.5 39.5 MeasureDateTime 20/12/1997 10:51 StepTime 3.0\n"
     grid += "\n".join(" ".join(f"{c:6d}" for c in COUNTS[i : i + 10]) for i in range(0, COUNTS.size, 10))
     for i, text in enumerate((rows(columns=3), chi, grid)):
         assert only_operando_errors(load, tmp_path / "a.xye", text.encode(), seed=i)

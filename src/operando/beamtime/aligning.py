@@ -49,7 +49,7 @@ ECHEM = (
     "half_cycle",
     "step",
     "control_current",
-    "control_changes",
+    "control_voltage",
     "step_changes",
     "potential_we",
     "potential_ce",

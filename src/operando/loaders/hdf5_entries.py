@@ -66,7 +66,10 @@ def refuse_endless_heaps(path: Path_) -> None:
                 while (begin := raw.find(b"GCOL\1\0\0\0", begin, end)) >= 0:
                     if not _heap_ends(raw[begin : begin + min(int.from_bytes(raw[begin + 8 : begin + 16], "little"), _WINDOW)]):
                         raise LoaderError(
-                            "the file is damaged: a global heap has no end", file=path, found=f"offset {begin}", hint="copy it again when it is closed"
+                            "the file is damaged: a global heap has no end",
+                            file=path,
+                            found=f"offset {begin}",
+                            hint="copy it again when it is closed",
                         )
                     begin += 8
     except (OSError, ValueError):  # absent, empty or not a file: whoever opens it says so

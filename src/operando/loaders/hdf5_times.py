@@ -50,7 +50,7 @@ def stamp_of(found: Any, spec: Spec, file: Path_, what: str) -> tuple[np.datetim
         if kind not in EPOCHS:
             raise LoaderError(f"{what} is a number", file=file, found=values[0], expected="text, or kind: unix | epics beside its path")
         return _since(values[:1], units_of(found, spec, "s"), EPOCHS[kind], file, what)[0], True, 0.0
-    text = str(values[0])
+    text = str(values[0])[:100]
     form = spec.more.get("format")
     try:
         if form is None:

@@ -21,6 +21,7 @@ from operando.loaders.text import parse_local
 Path_ = str | os.PathLike[str]
 Style = tuple[str | None, str, int]  # separator (None: blanks), decimal sign, number of columns
 
+_LINE = 2000  # characters of a header line that are looked at
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf", re.IGNORECASE)
 _COMMENT = re.compile(r"\s*(?:#|;|%|!|'|\"|/\*|\*|//|--)")
 _XDI = re.compile(r"\W*Column\.(\d{1,5}):\s*(\S+)\s*(.*?)\s*(?:\|\|.*)?$", re.IGNORECASE)
@@ -45,7 +46,7 @@ class Columns:
     Attributes
     ----------
     header
-        Lines before the numbers, as they stand.
+        Lines before the numbers, as they stand (cut at 2000 characters).
     values
         (rows, columns) float64.
     integers
@@ -152,7 +153,7 @@ def read_columns(text: str, path: Path_, *, first_line: int = 1, least: int = 2)
             if integers[j] and not word.lstrip("+-").isdigit():
                 integers[j] = False
         rows.append(row)
-    out = Columns(lines[:begin], np.array(rows, dtype=float), integers, first_line + begin)
+    out = Columns([line[:_LINE] for line in lines[:begin]], np.array(rows, dtype=float), integers, first_line + begin)
     _name(out, style)
     return out
 
@@ -199,6 +200,8 @@ def _float(word: str, decimal: str) -> float | None:
         word = word.replace(decimal, ".")
     if not word:
         return math.nan
+    if len(word) > 60:  # no number, and the expression below would take long to say so
+        return None
     return float(word) if _NUMBER.fullmatch(word) else None
 
 

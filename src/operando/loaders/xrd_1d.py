@@ -188,7 +188,7 @@ def load(
 def _read_grid(lines: list[str], path: Path) -> tuple[list[str], np.ndarray, np.ndarray] | None:
     """Read `start step end` and the intensities on that grid; None if the file is no such thing."""
     for number, line in enumerate(lines[:40]):
-        match = _GRID.match(line)
+        match = _GRID.match(line) if len(line) < 300 else None
         if match is None:
             continue
         start, step, end = (float(match.group(i)) for i in (1, 2, 3))

@@ -182,7 +182,7 @@ def _list(text: str | None, what: str, path: Path) -> np.ndarray | None:
             return np.array([int(word) for word in words], dtype=np.int64)
         return np.array([float(word) for word in words])
     except ValueError:
-        wrong = next((word for word in words if not re.fullmatch(r"[-+]?\d*\.?\d*(?:[eE][-+]?\d+)?", word)), words[0])
+        wrong = next((word for word in words if len(word) > 60 or not re.fullmatch(r"[-+]?\d*\.?\d*(?:[eE][-+]?\d+)?", word)), words[0])
         raise LoaderError(f"{what} hold {wrong[:40]!r} where a number is expected", file=path) from None
 
 
