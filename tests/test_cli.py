@@ -143,7 +143,11 @@ def test_check_loader(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_new_proposes_what_check_accepts(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     raw = tmp_path / "raw"
-    shutil.copytree(folder, raw, ignore=shutil.ignore_patterns("*.yaml", "*.nxs", "*.operando", "*.png", "*.svg", "*.nc", "*.parquet", "*.bdf.csv", "there.csv", "xrd.csv"))
+    shutil.copytree(
+        folder,
+        raw,
+        ignore=shutil.ignore_patterns("*.yaml", "*.nxs", "*.operando", "*.png", "*.svg", "*.nc", "*.parquet", "*.bdf.csv", "there.csv", "xrd.csv"),
+    )
     assert main(["new", str(raw)]) == 0
     said = capsys.readouterr().out
     assert "make_example.py" in said or ".py" in said, "what it could not tell"

@@ -6,29 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rock_set import write_rock
 
 from operando import beamtime
 from operando.config import read_config
-
-ROCK = """\
-title: LiNiO2 | Li, operando quick-XAS at ROCK
-timezone: Europe/Paris
-sources:
-  rock:
-    loader: xas-columns
-    preset: soleil-rock
-    files: {data}/multimodal/perex_rock/XAS_pos1/*.txt
-    name_pattern: "norm_{{scan_title}}_cell{{cell:d}}_pos{{position}}_*"
-  cycler:
-    loader: biologic-mpt
-    files: {data}/multimodal/perex_rock/EC/*.mpt
-cells:
-  cell4:
-    about: {{cell_type: half, active_mass: 6.84 mg, area: 1.54 cm^2, chemistry: LiNiO2|Li, electrolyte: LP57, electrolyte_volume: 28 uL}}
-    echem: {{from: cycler}}
-    series:
-      xas: {{from: rock, where: {{position: 1}}}}
-"""
 
 
 @pytest.fixture
@@ -37,13 +18,6 @@ def example(root: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "example"
     shutil.copytree(root / "example_beamtime", folder, ignore=shutil.ignore_patterns("*.operando", "*.nxs", "*.png"))
     return folder / "beamtime.yaml"
-
-
-def write_rock(folder: Path, data: Path) -> Path:
-    """Write the configuration of the real set."""
-    path = folder / "rock.yaml"
-    path.write_text(ROCK.format(data=data))
-    return path
 
 
 @pytest.fixture(scope="session")

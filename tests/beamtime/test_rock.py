@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
-from conftest import write_rock
+from rock_set import write_rock
 
 import operando as op
 from operando.contract import AlignmentFlag

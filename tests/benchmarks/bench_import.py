@@ -1,6 +1,6 @@
 """What `import operando` and `operando --help` cost in CPU time, against `import xarray`, in interleaved runs of fresh processes.
 
-    python tests/benchmarks/bench_import.py [--rounds 9]
+python tests/benchmarks/bench_import.py [--rounds 9]
 """
 
 from __future__ import annotations
