@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from operando.config import GENERAL_SOURCE_KEYS, BeamtimeConfig, SeriesConfig, SourceConfig
 from operando.contract import ConfigError
 from operando.loaders import FileTimes, Loader, check_options, expand, get_loader
-from operando.store import content_key
+from operando.loaders.presets import preset_options
+from operando.store import content_key, sha256_of
 
 if TYPE_CHECKING:
     from operando.store import Part
@@ -38,7 +39,13 @@ class Consumer:
 
 @dataclass(frozen=True)
 class Reading:
-    """One pass of one loader over one source's files, for every series that takes frames from it."""
+    """One pass of one loader over one source's files, for every series that takes frames from it.
+
+    Attributes
+    ----------
+    beside
+        Digest of what the files say that options name (a preset, a geometry): that is part of the key, where they lie is not.
+    """
 
     source: str
     loader: Loader
@@ -49,11 +56,15 @@ class Reading:
     clock: Any
     consumers: tuple[Consumer, ...]
     base: Path
+    beside: str = ""
 
     def key(self, consumer: Consumer) -> str:
         """Stage key of the frames this reading gives a consumer, file contents aside; the zone and the clock are not part of it."""
         times = {k: str(v) for k, v in vars(self.times).items() if k != "base" and v not in (None, False)}
-        return content_key("frames", self.loader.name, self.loader.version, _plain(self.options), times, _plain(consumer.where), consumer.technique)
+        options = {k: Path(v).name if isinstance(v, str) and os.path.isabs(v) else v for k, v in self.options.items()}
+        return content_key(
+            "frames", self.loader.name, self.loader.version, _plain(options), self.beside, times, _plain(consumer.where), consumer.technique
+        )
 
     def name_of(self, path: Path) -> str:
         """A file's name in the store: relative to beamtime.yaml where it lies below it."""
@@ -89,6 +100,7 @@ def readings(config: BeamtimeConfig) -> list[Reading]:
                 source_name, settings = _source_of(config, cell, name, series)
                 loader = get_loader(settings["loader"], base)
                 check_options(loader, settings["options"], GENERAL_SOURCE_KEYS, file=f"{config.path} (source {source_name})")
+                settings["options"], settings["beside"] = _with_files(settings["options"], base, loader)
                 files = tuple(expand(settings["files"], base))
             except ConfigError as error:
                 error.file = error.file or f"{config.path} (cell {cell}, series {name})"
@@ -99,7 +111,12 @@ def readings(config: BeamtimeConfig) -> list[Reading]:
             named = where.pop("technique", None)
             technique = str(named) if named else "echem" if name == "echem" else None
             identity = content_key(
-                source_name, loader.name, [f.as_posix() for f in files], _plain(settings["options"]), _plain(vars(settings["times"]))
+                source_name,
+                loader.name,
+                [f.as_posix() for f in files],
+                _plain(settings["options"]),
+                _plain(vars(settings["times"])),
+                settings["zone"],
             )
             entry = found.setdefault(identity, {**settings, "source": source_name, "loader": loader, "files": files, "consumers": []})
             entry["consumers"].append(Consumer(cell, name, where, technique))
@@ -108,6 +125,18 @@ def readings(config: BeamtimeConfig) -> list[Reading]:
             raise problems[0]
         raise ConfigError("the configuration cannot be used:\n" + "\n".join(str(p) for p in problems), file=config.path)
     return [Reading(base=base, **{**entry, "consumers": tuple(entry["consumers"])}) for entry in found.values()]
+
+
+def _with_files(options: Mapping[str, Any], base: Path, loader: Loader) -> tuple[dict[str, Any], str]:
+    """Find the files that options name beside beamtime.yaml, and what they and the preset say."""
+    found, said = dict(options), []
+    for name, value in options.items():
+        if isinstance(value, str) and "." in value and (base / value).is_file():
+            found[name] = os.path.abspath(base / value)
+            said.append((name, sha256_of(base / value)))
+    if "preset" in found:
+        said.append(("preset", _plain(preset_options(found["preset"], loader.name))))
+    return found, content_key(sorted(said, key=str)) if said else ""
 
 
 def _source_of(config: BeamtimeConfig, cell: str, name: str, series: SeriesConfig) -> tuple[str, dict[str, Any]]:

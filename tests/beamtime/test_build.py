@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from rock_set import write_rock
 
 import operando as op
 from operando import beamtime
@@ -327,3 +328,29 @@ def test_killed_at_any_write_the_next_run_finishes_with_the_same_result(example:
                 Store(live).read(part.cell, part.series, part.product).load()
         assert_same_content(run(example, memory=100_000).published, whole.published)
     assert killed >= 8
+
+
+@pytest.mark.real_data
+def test_what_a_preset_says_is_part_of_the_key(shared_data: Path, tmp_path: Path, root: Path, read_files: list[str]) -> None:
+    config = write_rock(tmp_path, shared_data)
+    preset = tmp_path / "mine.yaml"
+    preset.write_text((root / "configs" / "beamlines" / "soleil-rock.yaml").read_text())
+    edit(config, "preset: soleil-rock", "preset: mine.yaml")
+    edit(config, "XAS_pos1/*.txt", "XAS_pos1/norm_op2*_000[1-3]_*.txt")
+    first = run(config)
+    assert first.ok, first.problems
+    assert len(read_files) == 4
+    read_files.clear()
+    preset.write_text(preset.read_text() + "\n# a remark\n")
+    assert run(config).done["files"] == 3, "the file of the preset changed"
+
+
+def test_a_series_taken_out_of_the_configuration_is_not_published_but_kept(example: Path) -> None:
+    run(example)
+    edit(example, "      temperature: {from: holder}\n", "")
+    outcome = run(example)
+    assert any("A/temperature is no longer" in message for message in outcome.messages)
+    assert "/A/temperature/frames" not in content(outcome.published)
+    assert "/A/temperature/frames" in content(outcome.live)
+    xrd = op.open_beamtime(outcome.published)["A/xrd/frames"].ds
+    assert "temperature" not in xrd.coords, "the channel no longer joins the frames"

@@ -91,7 +91,8 @@ def test_a_loader_file_beside_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         '"""My format."""\nfrom operando.contract import series\nTECHNIQUES = ("sensor",)\nVERSION = "2"\n'
         "def load(path, *, k=1.0):\n"
-        '    return series("sensor", {"p": ("time", [k], "bar", {"sampling": "continuous"})}, source=path, start="2026-01-01T00:00:00Z", time_origin="header")\n'
+        '    channel = ("time", [k], "bar", {"sampling": "continuous"})\n'
+        '    return series("sensor", {"p": channel}, source=path, start="2026-01-01T00:00:00Z", time_origin="header")\n'
     )
     loader = get_loader("mine.py:load", tmp_path)
     assert loader.version.startswith("2+"), "its text is part of its version"

@@ -10,7 +10,7 @@ import xarray as xr
 
 from operando.contract import ContractError, series
 from operando.reduction import reduce
-from operando.timeline import align, echem_timeline, annotate
+from operando.timeline import align, annotate, echem_timeline
 
 
 def cycled(cycles: int = 2, fade: float = 0.9) -> xr.Dataset:

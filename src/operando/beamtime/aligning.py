@@ -77,6 +77,7 @@ def align(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any, o
                 except OperandoError as error:
                     outcome.problems.append(error)
                     echem_key = "failed"
+                    writer.drop(store.parts(cell, "echem", "alignment"))  # it speaks of other files
                 progress.step()
         sensors = _sensors(config, consumers, store)
         for reading, consumer in consumers:
@@ -121,9 +122,7 @@ def _align_echem(config: BeamtimeConfig, reading: plan.Reading, cell: str, write
     store: Store = writer.store
     about = config.cells[cell].about
     capacity = about.capacity * 3.6 if about.capacity is not None else None  # mAh -> C
-    key = plan.alignment_key(
-        TIMELINE_VERSION, store.parts(cell, "echem", "frames"), reading.zone, reading.clock, settings={"capacity": capacity}
-    )
+    key = plan.alignment_key(TIMELINE_VERSION, store.parts(cell, "echem", "frames"), reading.zone, reading.clock, settings={"capacity": capacity})
     records = _Late(lambda: restart_segments(localise(_echem_records(store, cell), reading.zone)))
     if not any(p.key == key for p in store.parts(cell, "echem", "alignment")):
         made = echem_timeline(records(), clocks_from_config(reading.clock, localise=reading.zone), capacity=capacity)

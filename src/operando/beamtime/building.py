@@ -95,6 +95,7 @@ def run(
         for reading in everything:
             read_frames(reading, writer, identities, outcome, progress, memory or config.settings.memory, workers or config.settings.workers)
         identities.save()
+        _tidy(everything, writer)
         align(config, everything, writer, outcome, progress)
         _reduce(config, everything, writer, outcome, progress)
         _publish(config, everything, writer, published, outcome, progress)
@@ -158,16 +159,28 @@ def _reduce(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any,
 # --------------------------------------------------------------------------- publish
 
 
+def _tidy(everything: list[plan.Reading], writer: Any) -> None:
+    """Drop what was made of frames that are gone: their files are meant no more, or were measured on another axis."""
+    store: Store = writer.store
+    for consumer in (c for r in everything for c in r.consumers):
+        for cell, series, product in store.products():
+            mine = series == consumer.series or series.startswith(consumer.series + plan.SETUP)
+            if cell == consumer.cell and mine and product != "skipped" and not store.parts(cell, series, "frames"):
+                writer.drop(store.parts(cell, series, product))
+
+
 def _publish(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any, published: Path, outcome: Outcome, progress: Progress) -> None:
     """Write the one self-contained file, unless it already holds just this."""
     store: Store = writer.store
     text = config.path.read_text(encoding="utf-8")
-    key = content_key("published", __version__, plan.keys_of(store.parts()), text)
-    if store.is_published(published, key):
+    only = {(c.cell, name) for r in everything for c in r.consumers for name in with_setups(store, c.cell, c.series)}
+    for cell, series in sorted({a[:2] for a in store.products()} - only):
+        outcome.messages.append(f"{cell}/{series} is no longer in {config.path.name}: it is kept in the growing store and not published")
+    parts = [part for part in store.parts() if (part.cell, part.series) in only and part.product != "skipped"]
+    key = content_key("published", __version__, plan.keys_of(parts), text)
+    if not parts or store.is_published(published, key):
         return
-    if not store.parts():
-        return
-    progress.stage("publish", len(store.products()))
+    progress.stage("publish", len({part.address for part in parts}))
     sources = {
         r.source: {
             "loader": r.loader.name,
@@ -180,5 +193,5 @@ def _publish(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any
     }
     process = {"program": "operando", "version": __version__, "configuration": text, "sources": sources, "title": config.title}
     samples = {name: cell.about.with_units() for name, cell in config.cells.items()}
-    store.publish(published, key=key, process=process, samples=samples, writer=writer, progress=progress)
+    store.publish(published, only=only, key=key, process=process, samples=samples, writer=writer, progress=progress)
     outcome.done["published"] += 1

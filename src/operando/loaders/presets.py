@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -40,10 +41,22 @@ def read_preset(preset: str | os.PathLike[str]) -> dict[str, Any]:
     ConfigError
         There is no such preset, or it is no mapping with `loaders`.
     """
-    from operando.config import read_yaml
-
     text = os.fspath(preset)
     if text.endswith((".yaml", ".yml")):
+        try:
+            stat = os.stat(text)
+        except OSError as error:
+            raise ConfigError("the preset cannot be opened", file=text, found=error.strerror, hint="correct preset:") from None
+        return copy.deepcopy(_read(text, (stat.st_size, stat.st_mtime_ns, stat.st_ino)))
+    return copy.deepcopy(_read(text, None))
+
+
+@functools.lru_cache(32)
+def _read(text: str, state: tuple[int, ...] | None) -> dict[str, Any]:
+    """Read a preset once, for thousands of files: `state` tells versions of a user's file apart, None means one of ours."""
+    from operando.config import read_yaml
+
+    if state is not None:
         found = read_yaml(Path(text), what="a preset")
     else:
         from importlib.resources import as_file, files

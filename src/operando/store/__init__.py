@@ -15,7 +15,8 @@ _lazy = {
     "open_beamtime": "opening",
     "overviews": "opening",
     "provenance": "opening",
+    "sha256_of": "files",
 }
 __getattr__, __dir__ = attach(__name__, _lazy)
 
-__all__ = ["FileIdentities", "Part", "Store", "Writer", "content_key", "describe", "open_beamtime", "overviews", "provenance"]
+__all__ = ["FileIdentities", "Part", "Store", "Writer", "content_key", "describe", "open_beamtime", "overviews", "provenance", "sha256_of"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -236,11 +236,12 @@ class Store:
         writer: Writer | None = None,
         progress: Any = None,
         date: str | None = None,
+        only: Collection[tuple[str, str]] | None = None,
     ) -> Path:
         """Write everything into one self-contained NeXus file; see `operando.store.publish.publish`."""
         from operando.store.publish import publish
 
-        return publish(self, Path(path), key=key, process=process, samples=samples, writer=writer, progress=progress, date=date)
+        return publish(self, Path(path), key=key, process=process, samples=samples, writer=writer, progress=progress, date=date, only=only)
 
     def is_published(self, path: str | os.PathLike[str], key: str) -> bool:
         """Say whether a file is a published store that was written under this key."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ def publish(
     writer: Writer | None = None,
     progress: Any = None,
     date: str | None = None,
+    only: Collection[tuple[str, str]] | None = None,
 ) -> Path:
     """Write a store into one file.
 
@@ -69,6 +70,8 @@ def publish(
         Something with `step()`, called once for each product.
     date
         ISO stamp of the publication; now by default. All else depends on the store alone.
+    only
+        (cell, series) that are published; all by default.
 
     Returns
     -------
@@ -80,7 +83,7 @@ def publish(
     StoreError
         A part is missing or is not what was acknowledged; the disk is full. What was published before is untouched then.
     """
-    addresses = [a for a in store.products() if a[2] not in HIDDEN]
+    addresses = [a for a in store.products() if a[2] not in HIDDEN and (only is None or a[:2] in only)]
     if not addresses:
         raise StoreError("nothing to publish: the store has no frames yet", file=store.path)
     date = date or dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

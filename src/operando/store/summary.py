@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from operando.hdf5 import reading
 from operando.store.directory import Store
-from operando.store.opening import open_beamtime, provenance
+from operando.store.opening import open_beamtime
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -46,13 +47,15 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     out: dict[str, Any] = {
         "path": str(path),
         "kind": "growing" if path.is_dir() else "published",
-        "title": tree.attrs.get("title", ""),
+        "title": "",
         "products": products,
     }
     if path.is_dir():
         out["bytes"] = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+        out["title"] = (Store(path).completed() or {}).get("process", {}).get("title", "")
         out["quarantined"] = {q["file"]: q["reason"] for q in Store(path).quarantined()}
     else:
         out["bytes"] = path.stat().st_size
-        out["version"] = next((p.get("version") for p in provenance(path).values()), None)
+        with reading(path) as file:
+            out["version"], out["title"] = (str(file.attrs.get(name, "")) for name in ("creator_version", "title"))
     return out
