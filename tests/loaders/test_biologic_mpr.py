@@ -400,3 +400,13 @@ def test_harmonics_agree_with_their_distortion(shared_data: Path) -> None:
         assert np.median(np.abs(ours / ds[thd] - 1)) < 0.05
     assert ds.loop.values.tolist() == [k for k in range(4) for _ in range(21)]
     assert ds.thd_ewe.attrs["evidence"] == "unconfirmed"
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["echem/yadg_GPL3/geis.mpr", "eis/yadg_GPL3/peis.issue_149.mpr"])
+def test_sweeps_of_impedance_are_no_cycles(shared_data: Path, name: str) -> None:
+    ds = biologic_mpr.load(shared_data / name)
+    assert "cycle" not in ds
+    assert ds.sweep.dtype.kind == "i"
+    assert ds.sweep.attrs["column"] == "cycle number"
+    assert np.unique(ds.sweep).size > 1

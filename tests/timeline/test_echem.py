@@ -297,3 +297,21 @@ def test_every_variable_says_what_it_is():
 def test_short_records(n):
     ds = file("a", np.arange(3.0), 1.0, cycle=[1, 1, 1]).isel(time=slice(0, n))
     assert echem_timeline(ds).sizes["time"] == n
+
+
+def test_a_rest_that_numbers_nothing_takes_the_numbers_before_it():
+    first, last = file("a", CLOCK, CYCLE, half_cycle=np.repeat([0, 1, 2, 3], 11)), file("c", CLOCK, CYCLE, start=90.0, half_cycle=np.repeat([0, 1, 2, 3], 11))
+    rest = file("b", np.arange(40.0), 0.0, start=45.0, half_cycle=np.full(40, -1))
+    ds = echem_timeline(join(first, rest, last))
+    assert ds.half_cycle.values.tolist() == [*np.repeat([0, 1, 2, 3], 11), *[3] * 40, *np.repeat([4, 5, 6, 7], 11)]
+    assert ds.half_cycle.attrs["derived"] == 0
+    ds = echem_timeline(join(file("b", np.arange(40.0), 0.0, start=-45.0, half_cycle=np.full(40, -1)), first))
+    assert ds.half_cycle.values.tolist() == [*[0] * 40, *np.repeat([0, 1, 2, 3], 11)]
+
+
+def test_cycles_are_counted_where_a_file_that_cycles_does_not_number_them():
+    first = file("a", CLOCK, CYCLE, cycle=np.full(CLOCK.size, -1))  # what joining leaves where one file has no such column
+    second = file("b", CLOCK, CYCLE, start=45.0, cycle=np.repeat([1, 2, 3, 4], 11))
+    ds = echem_timeline(join(first, second))
+    assert ds.cycle.values.tolist() == [*np.repeat([1, 2], 22), *np.repeat([3, 4], 22)]
+    assert ds.cycle.attrs["derived"] == 1

@@ -9,7 +9,8 @@ column becomes one variable:
   instrument's own `Q-Qo`; held forward it does not). `I` -> `current`, interval `instant`. Neither there: the charge step
   `dq/mA.h` (or the change of `Q-Qo`) over the time step, `ending`, attribute `derived`. Never `dQ/C`, which CA and CP count
   from the beginning of the step and not from the record before. Open circuit: zero, attribute `derived`.
-- `Q-Qo` -> `charge`; `cycle number` -> `cycle`; `half cycle` -> `half_cycle`; `Ns` -> `step`.
+- `Q-Qo` -> `charge`; `cycle number` -> `cycle`; `half cycle` -> `half_cycle`; `Ns` -> `step`. In PEIS and GEIS `cycle number` counts the
+  sweeps, not the cycles of the cell: -> `sweep`.
 - `control/V/mA` holds volts where `mode` is 2 (potentiostatic) and milliamperes where it is 1 (galvanostatic); at rest
   (mode 3) it holds what was controlled before. It is split into `control_voltage` and `control_current`, NaN elsewhere.
 - Anything else keeps its numbers and unit under its name in snake case (`Q charge/discharge/mA.h` -> `q_charge_discharge`).
@@ -323,7 +324,7 @@ def echem_series(path: str | Path, columns: Mapping[str, np.ndarray], run: Run, 
     mode = np.asarray(table.left["mode"]) if "mode" in table.left else None
     _charges(table, variables, elapsed, run.technique, mode, path)
     _controls(table, variables, mode)
-    _remaining(table, variables)
+    _remaining(table, variables, run.technique)
     if run.loops:
         variables["loop"] = ("time", _loop_numbers(run.loops, n), "1", {"long_name": "loop of the linked techniques"})
     variables.update(extra or {})
@@ -443,11 +444,12 @@ def _controls(table: _Table, variables: dict[str, tuple[Any, ...]], mode: np.nda
             variables[name] = ("time", values, unit, taken[1])
 
 
-def _remaining(table: _Table, variables: dict[str, tuple[Any, ...]]) -> None:
+def _remaining(table: _Table, variables: dict[str, tuple[Any, ...]], technique: str) -> None:
     """Everything else, by its own name, in its own unit."""
+    names = {**NAMES, "cycle number": "sweep"} if technique.endswith("EIS") else NAMES
     for label, values in table.left.items():
         base, unit = table.split[label]
-        name = NAMES.get(base) or snake(base)
+        name = names.get(base) or snake(base)
         attrs = {"column": label, **table.attrs.get(label, {})}
         whole = INTEGERS.get(base)
         if whole is not None:

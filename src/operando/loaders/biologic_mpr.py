@@ -60,7 +60,7 @@ from operando.loaders.biologic_mpt import read_head
 from operando.loaders.text import read_text
 
 TECHNIQUES = ("echem",)
-VERSION = "1"
+VERSION = "2"
 
 MAGIC = b"BIO-LOGIC MODULAR FILE\x1a"
 _CODES = {4: "GCPL", 6: "CV", 11: "OCV", 24: "CA", 25: "CP", 29: "PEIS", 30: "GEIS", 127: "MB"}

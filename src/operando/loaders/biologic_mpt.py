@@ -45,7 +45,7 @@ from operando.loaders.biologic import Run, echem_series, read_stamp, technique_o
 from operando.loaders.text import read_numbers, read_text
 
 TECHNIQUES = ("echem",)
-VERSION = "1"
+VERSION = "2"
 
 _FIRST = re.compile(r"\s*(EC|BT)-Lab ASCII FILE", re.IGNORECASE)
 _COUNT = re.compile(r"Nb header lines\s*:\s*(\d+)", re.IGNORECASE)

@@ -56,6 +56,6 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         out["quarantined"] = {q["file"]: q["reason"] for q in Store(path).quarantined()}
     else:
         out["bytes"] = path.stat().st_size
-        with reading(path) as file:
+        with reading(str(path)) as file:
             out["version"], out["title"] = (str(file.attrs.get(name, "")) for name in ("creator_version", "title"))
     return out

@@ -23,6 +23,7 @@ LEAST_RUN = 0.02  # a charge or discharge below this fraction of the longest is 
 RESET = 1e-3  # an instrument's charge that falls to within this fraction of zero, against the current, has been reset
 TOLERANCE = 1.0  # s; files may overlap by this much (stamps are rounded)
 HOLE = 3.0  # spacings without a record inside which another file's records may lie (techniques that take turns)
+UNNUMBERED = -1  # what joining files leaves where one of them has no such column
 _NS = 10**9
 
 
@@ -131,7 +132,7 @@ def echem_timeline(echem: xr.Dataset, clock: Any = None, *, capacity: float | No
     charge, charge_source, resets = _charge(echem, times, same, sequence, longest, between)
     direction = _direction(echem, times, charge, sequence)
     runs = _half_cycles(direction, charge, sequence)
-    numbers = {name: _number(echem, name, same, direction, sequence, runs) for name in ("cycle", "half_cycle", "step")}
+    numbers = {name: _number(echem, name, same, direction, charge, sequence, runs) for name in ("cycle", "half_cycle", "step")}
     soc, soc_attrs = _soc(charge, sequence, direction, runs, capacity)
 
     flags = np.zeros(n, np.int32)
@@ -358,17 +359,19 @@ def _half_cycles(direction: np.ndarray, charge: np.ndarray, sequence: Any) -> np
 
 
 def _number(
-    echem: xr.Dataset, name: str, same: np.ndarray, direction: np.ndarray, sequence: Any, runs: np.ndarray
+    echem: xr.Dataset, name: str, same: np.ndarray, direction: np.ndarray, charge: np.ndarray, sequence: Any, runs: np.ndarray
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Make a numbering continuous: the instrument's where there is one, else counted from the direction of the current.
 
     Where the instrument starts again at a lower number (a new file), the old number goes on if the cell goes on in the
     same direction (an interrupted half cycle) or, for `cycle`, begins its second half; else the next number begins.
+    Files that do not number (a rest, an impedance sweep) take the number before them; if the cell is charged or
+    discharged in them, the instrument's numbers are of no use and all are counted.
     """
     n = same.size
     words = {"cycle": "cycle", "half_cycle": "half cycle", "step": "step of the schedule"}[name]
     numbers = np.empty(n, np.int32)
-    if name not in echem.variables:
+    if name not in echem.variables or (name != "step" and _unnumbered(echem, name, charge, sequence, runs)):
         attrs = {"long_name": f"{words}, counted from the direction of the current", "derived": 1}
         if name == "step":  # nothing but the instrument knows its schedule
             return np.full(n, -1, np.int32), {"long_name": f"{words}; the instrument gives none", "derived": 1, "unknown": -1}
@@ -377,7 +380,9 @@ def _number(
             half = np.repeat(np.arange(runs.shape[0], dtype=np.int32), np.diff(np.concatenate([[0], runs[1:, 0], [n]])))
         numbers[sequence] = half // 2 + 1 if name == "cycle" else half
         return numbers, attrs
-    raw = _integers(echem[name].values)[sequence]
+    raw = _integers(echem[name].values[sequence])
+    if name != "step":
+        raw = _carried(raw, raw != UNNUMBERED)
     attrs = {"long_name": words, "derived": 0}
     if n < 2:
         return raw.astype(np.int32), attrs
@@ -415,11 +420,27 @@ def _integers(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind in "iub":
         return values.astype(np.int64)
     values = np.asarray(values, dtype=float)
-    known = np.isfinite(values)
-    if not known.all():
-        last = np.maximum.accumulate(np.where(known, np.arange(values.size), -1))
-        values = np.where(last >= 0, values[np.maximum(last, 0)], 0.0)
-    return np.round(values).astype(np.int64)
+    return np.round(np.nan_to_num(_carried(values, np.isfinite(values)))).astype(np.int64)
+
+
+def _carried(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Let the number before go on where none is known; before the first one, that."""
+    if known.all() or not known.any():
+        return values
+    last = np.maximum.accumulate(np.where(known, np.arange(values.size), -1))
+    return values[np.where(last >= 0, last, int(np.argmax(known)))]
+
+
+def _unnumbered(echem: xr.Dataset, name: str, charge: np.ndarray, sequence: Any, runs: np.ndarray) -> bool:
+    """Say whether the cell is charged or discharged, by more than noise, in records that carry no number."""
+    raw = echem[name].values[sequence]
+    unknown = ~np.isfinite(raw) if raw.dtype.kind == "f" else raw == UNNUMBERED
+    if not unknown.any() or unknown.all() or not runs.shape[0]:
+        return bool(unknown.all()) and unknown.size > 0
+    q = charge[sequence]
+    moved = np.abs(q[runs[:, 1]] - q[np.maximum(runs[:, 0] - 1, 0)]).max()
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], unknown, [False]]).astype(np.int8))).reshape(-1, 2)
+    return any(np.ptp(np.nan_to_num(q[lo:hi])) >= LEAST_RUN * moved for lo, hi in edges)
 
 
 def _soc(charge: np.ndarray, sequence: Any, direction: np.ndarray, runs: np.ndarray, capacity: float | None) -> tuple[np.ndarray, dict[str, Any]]:
