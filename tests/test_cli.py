@@ -163,3 +163,13 @@ def test_new_proposes_what_check_accepts(folder: Path, tmp_path: Path, capsys: p
     (raw / "beamtime.yaml").write_text(filled)
     assert main(["check", str(raw / "beamtime.yaml"), "--no-png"]) in (0, 1)
     assert "echem" in capsys.readouterr().out
+
+
+def test_check_loader_does_not_praise_what_it_could_not_try(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "a.xy"
+    bad.write_text("nothing of the kind\n")
+    assert main(["check-loader", "xrd-1d", str(bad)]) == 1
+    out = capsys.readouterr().out
+    assert "FAIL file is read" in out
+    assert "rules were not tried" in out
+    assert "ok " not in out

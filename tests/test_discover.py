@@ -336,3 +336,21 @@ def test_real_folders(shared_data: Path, tmp_path: Path, folder: str) -> None:
         assert len(config.sources) == len(findings.groups)
         for name, source in config.sources.items():
             assert expand(source.files, findings.folder), name
+
+
+def test_paths_are_seen_from_where_the_proposal_will_lie(make: Callable[..., Path], tmp_path: Path) -> None:
+    top = make({"echem/A_1.txt": "VOLT", "echem/A_2.txt": "VOLT", "xrd/[1]_a.xy": "PATTERN"})
+    elsewhere = tmp_path / "analysis"
+    elsewhere.mkdir()
+    for folder in (elsewhere, tmp_path, elsewhere / "a" / "b" / "c"):
+        folder.mkdir(parents=True, exist_ok=True)
+        target = write(propose(look(top), folder).replace("\ntimezone:\n", "\ntimezone: UTC\n"), folder / "beamtime.yaml")
+        sources = read_config(target).sources
+        assert [p.resolve().name for p in expand(sources["cycler"].files, folder)] == ["A_1.txt", "A_2.txt"]
+        assert [p.resolve().name for p in expand(sources["xrd"].files, folder)] == ["[1]_a.xy"]
+    assert read_config(elsewhere / "beamtime.yaml").sources["cycler"].files == ["../beamtime/echem/*.txt"]
+
+
+def test_begin_is_that_of_the_first_exposure() -> None:
+    made = series("echem", {"voltage": ("time", np.ones(1), "V")}, source="a", start="2026-06-03T10:00:00", exposure=65.0, time_origin="header")
+    assert discover._begin(made) == "2026-06-03T10:00:00"

@@ -223,11 +223,11 @@ def _new(args: argparse.Namespace) -> int:
     if args.json:
         _print_json({"ok": True, **_finite(discover.as_dict(findings))})
         return 0
-    text = discover.propose(findings)
+    target = Path(args.output) if args.output not in (None, "-") else args.folder / "beamtime.yaml"
+    text = discover.propose(findings, target.parent)
     if args.output == "-":
         print(text)
         return 0
-    target = Path(args.output) if args.output else args.folder / "beamtime.yaml"
     discover.write(text, target)
     print(discover.summary(findings))
     print(f"\nproposed {target}: read it, answer what is marked ?, then\n  operando check {target}")
@@ -367,10 +367,15 @@ def _check_loader(args: argparse.Namespace) -> int:
     if args.json:
         _print_json({"ok": not bad, "rules": results})
     else:
+        none_read = len(results["file_is_read"]) == len(args.files)
         for rule, faults in results.items():
+            if none_read and rule != "file_is_read":
+                continue
             print(("FAIL " if faults else "ok   ") + rule.replace("_", " "))
             for fault in faults:
                 print(f"       {fault}")
+        if none_read:
+            print(f"the other {len(results) - 1} rules were not tried: no file could be read (files without absolute time need --start)")
     return 1 if bad else 0
 
 

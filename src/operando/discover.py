@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from operando.contract import ConfigError, OperandoError
-from operando.filenames import POSITION, cell_hint, globs, numbers_out, position_pattern, time_pattern
+from operando.filenames import POSITION, cell_hint, escape, globs, numbers_out, position_pattern, time_pattern
 from operando.loaders import Loader, claimed_by, loaders
 from operando.loaders.presets import preset_names, read_preset
 from operando.loaders.text import natural_key
@@ -310,7 +310,7 @@ def _read_one(group: Group, loader: Loader, path: Path, options: dict[str, Any])
             technique=str(series.attrs["technique"]),
             time_origin=origin,
             zoned=series.attrs.get("timezone_source") == "file",
-            start=None if origin == "counter" else str(series["time"].values[0])[:19],
+            start=None if origin == "counter" else _begin(series),
         )
     except OperandoError as error:
         found = f" (found: {str(error.found)[:100]})" if error.found is not None else ""
@@ -319,11 +319,25 @@ def _read_one(group: Group, loader: Loader, path: Path, options: dict[str, Any])
         return replace(group, problem=f"{path.name}: {type(error).__name__}: {error}")
 
 
+def _begin(series: Any) -> str:
+    """Say when the first frame began; `time` is its middle."""
+    exposure = float(series["exposure"].values[0])
+    half = exposure * 5e8 if exposure == exposure else 0.0  # NaN where it is not known
+    return str(series["time"].values[0] - int(round(half)))[:19]
+
+
 # --------------------------------------------------------------------------- proposing
 
 
-def propose(findings: Findings) -> str:
+def propose(findings: Findings, beside: str | os.PathLike[str] | None = None) -> str:
     """Write a first beamtime.yaml: commented, and with a question wherever the folder does not tell.
+
+    Parameters
+    ----------
+    findings
+        What `look` found.
+    beside
+        Folder in which the beamtime.yaml will lie, for its paths are relative to that; the one that was looked at by default.
 
     Raises
     ------
@@ -344,14 +358,25 @@ def propose(findings: Findings) -> str:
         what = ", ".join(f"{count} {ext}" for ext, (count, _) in list(findings.unrecognised.items())[:8]) or "no file"
         hint = "operando loaders  lists the formats; archives are not opened: unpack them. A loader of your own: plugins/operando-mylab"
         raise ConfigError("nothing here is known to any loader", file=findings.folder, found=what, hint=hint)
-    return _Proposal(findings).text()
+    return _Proposal(findings, _way(findings.folder, beside)).text()
+
+
+def _way(folder: Path, beside: str | os.PathLike[str] | None) -> str:
+    """How to write a path in `folder` seen from `beside`: a prefix, escaped as patterns want it."""
+    here = Path(beside).resolve() if beside is not None else folder
+    if here == folder:
+        return ""
+    way = Path(os.path.relpath(folder, here))
+    if way.parts.count("..") > 2:  # so far away that only the whole path can be read
+        way = folder
+    return escape(way.as_posix()).rstrip("/") + "/"
 
 
 class _Proposal:
     """The lines of one proposal."""
 
-    def __init__(self, findings: Findings) -> None:
-        self.findings = findings
+    def __init__(self, findings: Findings, way: str = "") -> None:
+        self.findings, self.way = findings, way
         hints = sorted({g.cell for g in findings.groups if g.cell}, key=natural_key)
         self.cells = hints or ["A"]
         self.names: dict[int, str] = {}
@@ -400,9 +425,9 @@ class _Proposal:
             lines += [f"  # {'; '.join(shown)}" + (f"; and {len(group.patterns) - 6} more kinds of name" if len(group.patterns) > 6 else "")]
         lines += [f"  {self.names[id(group)]}:", f"    loader: {group.loader}"]
         if len(group.globs) == 1:
-            lines += [f"    files: {_quoted(group.globs[0])}"]
+            lines += [f"    files: {_quoted(self.way + group.globs[0])}"]
         else:
-            lines += ["    files:", *(f"      - {_quoted(pattern)}" for pattern in group.globs)]
+            lines += ["    files:", *(f"      - {_quoted(self.way + pattern)}" for pattern in group.globs)]
         lines += [f"    {line}" for line in self._time_lines(group)]
         if len(group.positions) > 1:
             lines += [f"    # The names speak of positions {', '.join(map(str, group.positions))}:"]
@@ -542,7 +567,7 @@ def as_dict(findings: Findings) -> dict[str, Any]:
 def summary(findings: Findings) -> str:
     """Say in a few lines what was found and what was not."""
     total = sum(len(g.files) for g in findings.groups)
-    lines = [f"{findings.folder}: {total} of {findings.files} files recognised, {len(findings.groups)} sources"]
+    lines = [f"{findings.folder}: {total} of {findings.files} files recognised, {len(findings.groups)} source{'s' * (len(findings.groups) != 1)}"]
     for group in findings.groups:
         doubt = ""
         if group.problem is not None:

@@ -49,8 +49,10 @@ def alignment(report: Any) -> Figure:
     for row, stream in enumerate(streams):
         spans = [(_day(a, date2num), max(_day(b, date2num) - _day(a, date2num), 1e-6)) for a, b in stream.spans]
         bars.broken_barh(spans, (row - 0.32, 0.64), color=techniques[stream.technique])
-        bad = stream.flags.get("OUTSIDE", 0) + stream.flags.get("PAUSE", 0) + stream.flags.get("PARTIAL", 0)
-        note = f"{stream.frames} frames" + (f", {bad} not inside" if bad else "") + (", no electrochemistry" if stream.flags.get("UNALIGNED") else "")
+        rules = stream.technique == "echem"  # it is the timeline: its pauses are not frames that miss it
+        bad = 0 if rules else sum(stream.flags.get(name, 0) for name in ("OUTSIDE", "PAUSE", "PARTIAL"))
+        note = f"{stream.frames} {'records' if rules else 'frames'}" + (f", {bad} not inside" if bad else "")
+        note += ", no electrochemistry" if stream.flags.get("UNALIGNED") else ""
         bars.text(
             1.01,
             row,

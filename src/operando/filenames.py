@@ -54,10 +54,10 @@ def globs(files: Sequence[str], beside: Sequence[str]) -> tuple[str, ...]:
     folder = PurePosixPath(files[0]).parent
     names = [PurePosixPath(f).name for f in files]
     if len(files) == 1:
-        return (_escape(files[0]),)
+        return (escape(files[0]),)
 
     def full(pattern: str) -> str:
-        return pattern if folder.as_posix() == "." else f"{_escape(folder.as_posix())}/{pattern}"
+        return pattern if folder.as_posix() == "." else f"{escape(folder.as_posix())}/{pattern}"
 
     def fits(patterns: Sequence[str]) -> bool:
         matching = [re.compile(fnmatch.translate(p)) for p in patterns]
@@ -66,15 +66,16 @@ def globs(files: Sequence[str], beside: Sequence[str]) -> tuple[str, ...]:
     suffix = os.path.commonprefix([n[::-1] for n in names])[::-1]
     suffix = suffix[suffix.rfind(".") :] if "." in suffix else ""
     prefix = re.sub(r"\d+$", "", os.path.commonprefix(names))
-    by_pattern = [_escape(p).replace("#", "*") for p in dict.fromkeys(map(numbers_out, names))]
-    for patterns in ([f"*{suffix}"], [f"{_escape(prefix)}*{suffix}"], by_pattern):
+    by_pattern = [escape(p).replace("#", "*") for p in dict.fromkeys(map(numbers_out, names))]
+    for patterns in ([f"*{suffix}"], [f"{escape(prefix)}*{suffix}"], by_pattern):
         candidate = [full(p) for p in patterns]
         if fits(candidate) and len(candidate) <= 20:
             return tuple(candidate)
-    return tuple(_escape(f) for f in files)
+    return tuple(escape(f) for f in files)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Write a name so that a pattern matches it and nothing else."""
     return re.sub(r"([*?\[])", r"[\1]", text)
 
 

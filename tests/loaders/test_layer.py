@@ -140,3 +140,21 @@ def test_joining_absolute_and_wall_clock_times_remembers_which_is_which() -> Non
     joined = concatenate([spectrum("a.txt"), local])
     assert joined.attrs["timezone_source"] == "none"
     assert list(np.isnat(joined.stamp.values)) == [True, True, False, False]
+
+
+def test_a_folder_may_be_called_like_a_pattern(tmp_path: Path) -> None:
+    base = tmp_path / "ID31 [June] (50%) {x}"
+    (base / "xrd").mkdir(parents=True)
+    for n in (10, 2):
+        (base / "xrd" / f"a_{n}.xy").touch()
+    assert [p.name for p in expand("xrd/*.xy", base)] == ["a_2.xy", "a_10.xy"]
+    assert [p.name for p in expand(str(tmp_path / "ID31*" / "xrd" / "*.xy"), base)] == ["a_2.xy", "a_10.xy"]
+    with pytest.raises(ConfigError, match="holds xrd"):
+        expand("echem/*.mpt", base)
+
+
+def test_a_fault_in_a_loader_of_ones_own_is_named_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text('"""Mine."""\nTECHNIQUES = ("xrd",)\nVERSION = "1"\n\n\ndef load(path):\n    """Read."""\n    return 1 / 0\n')
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(LoaderError, match=r"ZeroDivisionError(.|\n)*line 8 of mine.py"):
+        load_file(get_loader("mine.py:load", tmp_path), tmp_path / "a.txt")

@@ -62,6 +62,15 @@ def test_a_charge_without_a_discharge_is_not_complete_and_its_ratios_are_nan() -
     assert np.isnan(table.mean_voltage_discharge.values).all()
 
 
+def test_a_cell_below_zero_volts_keeps_its_sign() -> None:
+    records = cycled()
+    records["voltage"] = records.voltage.where(records.current >= 0, -0.05)  # a symmetric cell: work is done on it both ways
+    table = reduce(annotate(records, echem_timeline(records)))["cycles"]
+    later = table.isel(time=1)
+    assert float(later.mean_voltage_discharge) == pytest.approx((49 * -0.05 + (4.0 - 0.05) / 2) / 50)
+    assert float(later.energy_discharge) == pytest.approx(float(later.mean_voltage_discharge * later.capacity_discharge))
+
+
 def test_records_without_a_timeline_are_refused() -> None:
     with pytest.raises(ContractError, match="align"):
         reduce(cycled().drop_vars("cycle"))

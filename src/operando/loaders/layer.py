@@ -6,6 +6,7 @@ import difflib
 import fnmatch
 import glob as globbing
 import json
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,12 @@ def expand(patterns: str | Path | Sequence[str | Path], base: Path = Path()) -> 
     """
     found: dict[Path, None] = {}
     for pattern in [patterns] if isinstance(patterns, str | Path) else patterns:
-        full = str(base / pattern)
-        hits = [full] if Path(full).is_file() else globbing.glob(full, recursive=True)
+        full = str(base / pattern)  # an absolute pattern stands alone; the folder's own name is no pattern
+        hits = [full] if Path(full).is_file() else globbing.glob(str(Path(globbing.escape(str(base))) / pattern), recursive=True)
         files = sorted((Path(h) for h in hits if Path(h).is_file()), key=lambda p: natural_key(p.as_posix()))
         if not files:
             folder = Path(full).parent
-            while not folder.is_dir() or globbing.has_magic(str(folder)):
+            while not folder.is_dir():
                 folder = folder.parent
             there = sorted(p.name for p in folder.iterdir())[:6]
             raise ConfigError(
@@ -111,8 +112,17 @@ def load_file(loader: Loader, path: Path, options: Mapping[str, Any] | None = No
         raise LoaderError(
             f"cannot be read as {loader.name}: {type(error).__name__}: {error}",
             file=path,
-            hint="is it complete, and of this format? operando loaders lists them",
+            hint=_where(error, loader) or "is it complete, and of this format? operando loaders lists them",
         ) from error
+
+
+def _where(error: BaseException, loader: Loader) -> str | None:
+    """Say at which line a loader from a file of the user's own went wrong."""
+    code = getattr(loader.read, "__code__", None)
+    if ".py" not in loader.name or code is None:
+        return None
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == code.co_filename]
+    return f"see line {lines[-1]} of {Path(code.co_filename).name}" if lines else None
 
 
 def select(ds: xr.Dataset, where: Mapping[str, Any] | None, *, file: object = None) -> xr.Dataset:

@@ -23,6 +23,7 @@ Style = tuple[str | None, str, int]  # separator (None: blanks), decimal sign, n
 
 _LINE = 2000  # characters of a header line that are looked at
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf", re.IGNORECASE)
+_PLAIN = re.compile(r"[-+.0-9eE \t\n,;]*")
 _COMMENT = re.compile(r"\s*(?:#|;|%|!|'|\"|/\*|\*|//|--)")
 _XDI = re.compile(r"\W*Column\.(\d{1,5}):\s*(\S+)\s*(.*?)\s*(?:\|\|.*)?$", re.IGNORECASE)
 _ALIAS = re.compile(r"\W*([A-Z]\d+)\s*=\s*\{(.*?)\}")
@@ -131,6 +132,11 @@ def read_columns(text: str, path: Path_, *, first_line: int = 1, least: int = 2)
     if style is None:
         head = next((line.strip()[:60] for line in lines if line.strip()), "")
         raise LoaderError(f"no block of at least {least} columns of numbers", file=path, found=f"{len(lines)} lines, the first {head!r}")
+    regular = _regular(lines[begin:], style)
+    if regular is not None:
+        out = Columns([line[:_LINE] for line in lines[:begin]], *regular, first_line + begin)
+        _name(out, style)
+        return out
     rows: list[list[float]] = []
     integers = [True] * style[2]
     for i in range(begin, len(lines)):
@@ -156,6 +162,29 @@ def read_columns(text: str, path: Path_, *, first_line: int = 1, least: int = 2)
     out = Columns([line[:_LINE] for line in lines[:begin]], np.array(rows, dtype=float), integers, first_line + begin)
     _name(out, style)
     return out
+
+
+def _regular(lines: list[str], style: Style) -> tuple[np.ndarray, list[bool]] | None:
+    """Read a block of nothing but plain numbers at once; None if anything about it asks for a closer look."""
+    separator, decimal, width = style
+    if decimal != ".":
+        return None
+    text = "\n".join(lines)
+    if not _PLAIN.fullmatch(text):
+        return None
+    if separator is not None:
+        if text.count(separator) != (width - 1) * sum(1 for line in lines if line.strip()):
+            return None
+        text = text.replace(separator, " ")
+    rows = [line for line in text.split("\n") if line.strip()]
+    words = [line.split() for line in rows]
+    if any(len(row) != width for row in words):
+        return None
+    try:
+        values = np.array(words, dtype=float)
+    except ValueError:
+        return None
+    return values, [all(row[j].lstrip("+-").isdigit() for row in words) for j in range(width)]
 
 
 def _find_block(lines: list[str], least: int) -> tuple[int, Style | None]:

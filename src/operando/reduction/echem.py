@@ -37,7 +37,7 @@ class CyclesRecipe(Recipe):
     kind="series",
     products=("cycles",),
     recipe=CyclesRecipe,
-    version="1",
+    version="2",
     needs_alignment=True,
     default=True,
 )
@@ -82,11 +82,11 @@ def cycles(frames: xr.Dataset, recipe: CyclesRecipe, state: Any = None) -> Produ
     n = numbers.size
 
     def total(values: np.ndarray, where: np.ndarray) -> np.ndarray:
-        return np.bincount(row[where], weights=np.abs(values[where]), minlength=n)
+        return np.bincount(row[where], weights=values[where], minlength=n)
 
     up, down = flow > 0, flow < 0
-    q_charge, q_discharge = total(flow, up), total(flow, down)
-    e_charge, e_discharge = total(energy, up), total(energy, down)
+    q_charge, q_discharge = total(flow, up), total(-flow, down)
+    e_charge, e_discharge = total(energy, up), total(-energy, down)  # negative where the voltage is: a symmetric cell gives none back
     first = np.full(n, np.iinfo(np.int64).max)
     last = np.full(n, np.iinfo(np.int64).min)
     np.minimum.at(first, row, time)

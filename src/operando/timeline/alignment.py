@@ -16,7 +16,7 @@ import xarray as xr
 from operando.contract.errors import ClockError
 from operando.contract.flags import AlignmentFlag, flag_attrs
 from operando.timeline.channels import join_sensors, over_exposures
-from operando.timeline.clocks import Clock, correct, describe
+from operando.timeline.clocks import Clock, correct, describe, in_words
 from operando.timeline.echem import Track, echem_timeline, interval_rule, is_timeline, need_utc, track_of
 from operando.timeline.zones import localise
 
@@ -119,7 +119,7 @@ def align_frames(
     attrs = {
         "product": "alignment",
         "clock": describe(used or None),
-        "clock_text": _in_words(used),
+        "clock_text": in_words(used),
         "timezone": series.attrs.get("timezone", "UTC"),
         "timezone_source": series.attrs["timezone_source"],
         "interpolation": f"voltage and potentials: {_RULE_OF_VOLTAGE}.",
@@ -447,18 +447,3 @@ def _nothing(n: int) -> dict[str, tuple[Any, ...]]:
         out[name] = ("time", np.full(n, UNKNOWN, np.int32), {"units": "1", "long_name": words, "unknown": UNKNOWN})
     out["coverage"] = ("time", np.zeros(n), _COVERAGE)
     return out
-
-
-def _in_words(used: Mapping[int, Clock]) -> str:
-    """Say in one line what was done to the stamps."""
-    if not used:
-        return "as stamped"
-    lines = []
-    for segment, one in sorted(used.items()):
-        text = f"{one.offset:+g} s"
-        if one.drift:
-            text += f" {one.drift * 1e6:+g} ppm from {str(one.at)[:19]}Z"
-        if one.uncertainty:
-            text += f" +- {one.uncertainty:g} s"
-        lines.append((f"segment {segment}: " if len(used) > 1 else "") + text + f" ({one.method})")
-    return "; ".join(lines[:4]) + (f"; and {len(lines) - 4} more" if len(lines) > 4 else "")

@@ -190,6 +190,21 @@ def describe(clock: Clock | Mapping[int, Clock] | None) -> str:
     return json.dumps({str(segment): one.as_dict() for segment, one in sorted(clock.items())})
 
 
+def in_words(used: Mapping[int, Clock]) -> str:
+    """Say in one line what was done to the stamps."""
+    if not used:
+        return "as stamped"
+    lines = []
+    for segment, one in sorted(used.items()):
+        text = f"{one.offset:+.10g} s"
+        if one.drift:
+            text += f" {one.drift * 1e6:+.6g} ppm from {str(one.at)[:19]}Z"
+        if one.uncertainty:
+            text += f" +- {one.uncertainty:g} s"
+        lines.append((f"segment {segment}: " if len(used) > 1 else "") + text + f" ({one.method})")
+    return "; ".join(lines[:4]) + (f"; and {len(lines) - 4} more" if len(lines) > 4 else "")
+
+
 def correct(source_ns: np.ndarray, segment: np.ndarray, clock: Clock | Mapping[int, Clock] | None) -> tuple[np.ndarray, np.ndarray, dict[int, Clock]]:
     """Apply the clock of each segment.
 

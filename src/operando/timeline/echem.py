@@ -15,7 +15,7 @@ import xarray as xr
 
 from operando.contract.errors import ClockError
 from operando.contract.flags import AlignmentFlag, flag_attrs
-from operando.timeline.clocks import correct, describe
+from operando.timeline.clocks import correct, describe, in_words
 
 REST = 1e-3  # |current| below this fraction of its 95th percentile is rest
 STEP = 0.2  # a change of the current by more than this fraction of the larger value is a step
@@ -161,6 +161,7 @@ def echem_timeline(echem: xr.Dataset, clock: Any = None, *, capacity: float | No
         coords={"time": times.view("datetime64[ns]"), "source_time": ("time", source_time)},
         attrs={
             "clock": describe(used or None),
+            "clock_text": in_words(used),
             "max_gap_s": longest,
             "usual_spacing_s": usual,
             "charge_resets": resets,

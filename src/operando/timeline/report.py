@@ -12,6 +12,7 @@ import xarray as xr
 from operando.contract import AlignmentFlag
 
 HOUR = 3600.0
+_FROM_FILE = " (from the file)"
 _GAP = 1.25  # an interval longer than this many of those around it is a gap, if it also stands out of their spread
 
 
@@ -193,7 +194,7 @@ def summarise(address: str, aligned: xr.Dataset, echem: xr.Dataset | None) -> St
         exposure=float(np.median(exposure)),
         sigma=float(np.nanmedian(sigma)) if np.isfinite(sigma).any() else float(aligned.attrs.get("time_uncertainty_s", np.nan)),
         zone=str(aligned.attrs.get("timezone", "UTC"))
-        + (" (from the file)" if aligned.attrs.get("timezone_source") == "file" else " (from the configuration)"),
+        + (_FROM_FILE if aligned.attrs.get("timezone_source") == "file" else " (from the configuration)"),
         clock=str(aligned.attrs.get("clock_text", "as stamped")),
         origin={"mtime": "file's modification time", "config": "configuration", "log": "log table", "filename": "file name"}.get(origin, origin),
         flags=counts,
@@ -201,6 +202,8 @@ def summarise(address: str, aligned: xr.Dataset, echem: xr.Dataset | None) -> St
         backward=int((np.diff(source) < 0).sum()),
         duplicates=int((np.diff(source) == 0).sum()),
     )
+    if aligned.attrs.get("time_doubt"):
+        stream.advice.append(str(aligned.attrs["time_doubt"]))
     _judge(stream, echem, begins, ends)
     return stream
 
@@ -238,12 +241,25 @@ def _judge(stream: Stream, echem: xr.Dataset | None, begins: np.ndarray, ends: n
     if outside and echem is not None and echem.sizes["time"]:
         shift, share = zone_shift(echem, begins, ends)
         if shift:
+            whose = "timezone: of the electrochemistry, for these files state their own zone" if stream.zone.endswith(_FROM_FILE) else "timezone:"
             stream.advice.append(
                 f"looks like a zone error of {shift / HOUR:+g} h: moved by that, {share:.0%} of the frames are covered "
-                f"(now {1 - outside / n:.0%}); check timezone:"
+                f"(now {1 - outside / n:.0%}); check {whose}"
             )
         elif outside == n:
-            stream.advice.append("no frame is covered and no shift of up to 14 h helps: is this the electrochemistry of this cell and day?")
+            away = _distance(echem, begins, ends)
+            stream.advice.append(f"no frame is covered and no shift of up to 14 h helps{away}: is this the electrochemistry of this cell and day?")
+
+
+def _distance(echem: xr.Dataset, begins: np.ndarray, ends: np.ndarray) -> str:
+    """Say how far frames lie from the electrochemistry that all of them miss."""
+    time = echem["time"].values.astype("datetime64[ns]").astype(np.int64) * 1e-9
+    before, after = float(time.min() - ends.max()), float(begins.min() - time.max())
+    if max(before, after) <= 0:
+        return ""
+    days = max(before, after) / (24 * HOUR)
+    long = f"{days:.1f} days" if days >= 2 else _seconds(max(before, after))
+    return f" (the frames end {long} before it begins)" if before > 0 else f" (the frames begin {long} after it ends)"
 
 
 def zone_shift(echem: xr.Dataset, begins: np.ndarray, ends: np.ndarray) -> tuple[float, float]:
