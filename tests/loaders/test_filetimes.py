@@ -124,3 +124,17 @@ def test_mtime_is_used_only_when_allowed_and_is_uncertain(tmp_path: Path) -> Non
     assert ds.attrs["time_origin"] == "mtime"
     assert ds.attrs["time_uncertainty_s"] == 20.0
     assert ds.time.values[0] == np.datetime64("2026-06-03T08:04:57", "ns"), "the file was written at the end of the exposure"
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "sigma"),
+    [
+        ("%Y%m%dT%H%M%S", "20260603T101112", 0.5),
+        ("%Y%m%d_%H.%M", "20260603_10.11", 17.32),
+        ("%Y%m%d_%Hh", "20260603_10h", 1039.2),
+        ("%Y-%m-%d", "2026-06-03", 24941.5),
+    ],
+)
+def test_a_coarse_stamp_in_a_name_is_as_uncertain_as_it_is_coarse(tmp_path: Path, form: str, name: str, sigma: float) -> None:
+    ds = FileTimes(name_pattern=f"{{time:{form}}}").apply(frame(tmp_path / f"{name}.xy"), tmp_path / f"{name}.xy")
+    assert float(ds.attrs["time_uncertainty_s"]) == pytest.approx(sigma, rel=1e-3)

@@ -52,5 +52,5 @@ def test_whose_zone_is_in_doubt() -> None:
 
 def test_how_far_frames_are_from_another_days_electrochemistry() -> None:
     timeline = echem()
-    assert "the frames end 2.9 days before it begins" in stream(frames(-3 * 86400.0 + 300), timeline).advice[-1]
+    assert "the frames end 3.0 days before it begins" in stream(frames(-3 * 86400.0 + 300), timeline).advice[-1]
     assert "the frames begin 22.00 h after it ends" in stream(frames(86400.0), timeline).advice[-1]

@@ -92,6 +92,12 @@ class NamePattern:
             )
         self._regex = re.compile(regex, re.IGNORECASE)
 
+    @property
+    def resolution(self) -> float:
+        """Step of the stamps in seconds, by the finest word of their formats."""
+        words = set(re.findall(r"%(\w)", " ".join(re.findall(r"\{time:([^{}]*)\}", self.pattern))))
+        return next((step for finer, step in ((set("fSs"), 1.0), (set("M"), 60.0), (set("HI"), 3600.0)) if finer & words), 86400.0)
+
     def _stamp(self, form: str | None) -> str:
         if not form:
             raise ConfigError("{time} lacks its format", found=self.pattern, expected="for example {time:%Y%m%dT%H%M%S}")
@@ -334,7 +340,8 @@ class FileTimes:
             period = float(np.median(np.diff(time) / np.timedelta64(1, "s"))) if ds.sizes["time"] > 1 else float(np.max(exposure, initial=0.0))
             sigma = max(sigma, _MTIME_SIGMA, period)
         elif origin in ("filename", "log") and stamp.astype("datetime64[s]") == stamp:
-            sigma = max(sigma, 0.5)  # stamps to the second
+            step = self._pattern.resolution if origin == "filename" else 1.0
+            sigma = max(sigma, 0.5 if step <= 1 else step / 12**0.5)  # stamps to the second; or only to the minute, the hour, the day
         out.attrs = {**ds.attrs, "time_origin": origin, "time_uncertainty_s": sigma, "timezone_source": "file" if utc else "none"}
         return out
 
