@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -173,3 +178,121 @@ def test_check_loader_does_not_praise_what_it_could_not_try(tmp_path: Path, caps
     assert "FAIL file is read" in out
     assert "rules were not tried" in out
     assert "ok " not in out
+
+
+def test_check_prints_its_page_where_no_figure_can_be_written(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from operando import figures
+
+    def refuse(*_: object) -> Path:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(figures, "save", refuse)
+    assert main(["check", str(folder / "beamtime.yaml")]) == 0
+    said = capsys.readouterr()
+    assert "67 of 69 frames" in said.out
+    assert "not drawn" in said.err
+    assert "--png" in said.err
+    assert main(["check", str(folder / "beamtime.yaml"), "--png", str(folder / "x.png")]) == 1
+
+
+MINE = '''"""Frames of a test."""
+import time
+
+import numpy as np
+
+from operando.contract import series
+
+TECHNIQUES = ("xrd",)
+VERSION = "1"
+
+
+def load(path, slow=0.0):
+    """Read."""
+    print("read", path)
+    time.sleep(slow)
+    if "bad" in str(path):
+        raise ValueError("is root:x:0 here")
+    signal, x = np.ones((1, 9)), np.arange(9.0)
+    more = {"coords": {"two_theta": ("two_theta", x, "deg")}, "start": "2026-06-03T10:00:00Z", "exposure": 1.0, "time_origin": "header"}
+    return series("xrd", {"intensity": (("time", "two_theta"), signal, "counts")}, source=path, attrs={"wavelength": 1.0}, **more)
+'''
+
+
+def own_loader(folder: Path, slow: float = 0.0) -> str:
+    """Write a beamtime of two files with a loader of its own, which prints."""
+    (folder / "mine.py").write_text(MINE)
+    (folder / "good.dat").write_text("1")
+    (folder / "bad.dat").write_text("2")
+    (folder / "b.yaml").write_text(
+        f'sources: {{d: {{loader: "mine.py:load", files: "*.dat", slow: {slow}}}}}\ncells: {{A: {{series: {{xrd: {{from: d}}}}}}}}\n'
+    )
+    return str(folder / "b.yaml")
+
+
+def test_json_stays_json_whatever_a_loader_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = own_loader(tmp_path)
+    for command in (["check", config, "--json", "--no-png"], ["build", config, "--json"]):
+        assert main(command) == 1
+        said = capsys.readouterr()
+        assert json.loads(said.out)["ok"] is False
+        assert "read " in said.err
+    assert main(["build", config + "x", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["problem"] == "cannot be opened"
+
+
+def test_messages_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", own_loader(tmp_path)]) == 1
+    assert capsys.readouterr().err.count("is root:x:0 here") == 2
+
+
+def test_a_store_that_could_not_be_published_is_not_called_up_to_date(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = own_loader(tmp_path)
+    (tmp_path / "b.nxs").mkdir()
+    for _ in range(2):
+        assert main(["build", config]) == 1
+        said = capsys.readouterr()
+        assert "not published" in said.out
+        assert "1 file could not be read" in said.err
+
+
+@pytest.mark.parametrize("name", ["", "/", ".."])
+def test_a_store_needs_a_name(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", own_loader(tmp_path), "-o", name]) == 1
+    assert "no name for a store" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "two", "1.5", ""])
+def test_workers_are_a_number(workers: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["build", "b.yaml", "--workers", workers])
+    assert stop.value.code == 2
+    assert "not a number of processes" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs signals of POSIX")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_run_that_is_stopped_says_so(tmp_path: Path, number: int, status: int, workers: str) -> None:
+    command = [sys.executable, "-m", "operando.cli", "build", own_loader(tmp_path, slow=3.0), "--workers", workers]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert run.stderr is not None
+    assert "read d" in run.stderr.readline()
+    time.sleep(1.0)
+    run.send_signal(number)
+    _, said = run.communicate(timeout=30)
+    assert run.returncode == status
+    assert "the next run goes on from here" in said
+    assert "Traceback" not in said
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_export_wants_a_folder_that_is_there(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = str(folder / "beamtime.nxs")
+    for name in ("missing/x.csv", "missing/x.nc"):
+        assert main(["export", store, "A/xrd", "-o", str(tmp_path / name)]) == 1
+        assert "the folder of the file does not exist" in capsys.readouterr().err
+    (tmp_path / "x.csv").mkdir()
+    assert main(["export", store, "A/xrd", "-o", str(tmp_path / "x.csv"), "--overwrite"]) == 1
+    assert "this is a folder" in capsys.readouterr().err

@@ -351,6 +351,14 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         read_config(tmp_path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "beamtime.yaml"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigError, match="no regular file"):
+        read_config(pipe)
+
+
 def test_no_garbage_gets_through_but_as_a_config_error(tmp_path: Path) -> None:
     """Damage of every kind: either it is read, or refused by name."""
     import random

@@ -188,3 +188,12 @@ def test_series_refuses_what_does_not_fit() -> None:
         spectra(time_origin=None)
     with pytest.raises(ContractError, match="finite"):
         spectra(elapsed=np.array([0, 1, np.nan, 3]))
+
+
+@pytest.mark.parametrize(
+    "stamp", ["2300-01-01T00:00:00", "1600-01-01", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-10:00", "2261-12-31T23:00:00-10:00"]
+)
+def test_a_stamp_beyond_nanoseconds_is_refused_and_not_another_date(stamp: str) -> None:
+    for form in (stamp, dt.datetime.fromisoformat(stamp)):
+        with pytest.raises(ContractError, match="1678 to 2261"):
+            as_stamps(form)

@@ -81,6 +81,8 @@ def read_tree(path: str | os.PathLike[str], *, what: str = "the file") -> Tree:
     try:
         if path.is_dir():
             raise ConfigError("this is a folder", file=path, expected=f"{what}, a YAML file")
+        if path.exists() and not path.is_file():  # a pipe or a device: opening it may wait for ever
+            raise ConfigError("this is no regular file", file=path, expected=f"{what}, a YAML file")
         with path.open("rb") as f:
             raw = f.read(MAX_BYTES + 1)
     except OSError as error:

@@ -7,11 +7,14 @@ Exit status: 0 done, 1 the input is at fault (the message says file, found, expe
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from operando import __version__
 from operando.contract.errors import OperandoError
@@ -120,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    number = int(text) if text.isascii() and text.isdigit() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number of processes >= 1")
     return number
@@ -130,13 +133,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     args = _parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        with _in_good_order(args):
+            return int(args.run(args))
     except OperandoError as error:
         _fail(error, args)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nstopped; what was acknowledged is kept, the next run goes on from here", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, _Terminated) else 130
+    except MemoryError:
+        _fail(OperandoError("more memory is needed than there is", hint="build with --memory '200 MB' and --workers 1, or free memory"), args)
+        return 1
     except BrokenPipeError:
         return 0
     except OSError as error:
@@ -144,6 +151,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         _fail(StoreError(error.strerror or str(error), file=error.filename), args)
         return 1
+
+
+_answers: list[TextIO] = []
+"""Where the JSON goes while everything else goes to standard error."""
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: the run is to end, in as good order as after an interrupt."""
+
+
+@contextlib.contextmanager
+def _in_good_order(args: argparse.Namespace) -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does, and with `--json` keep what local code prints out of standard output."""
+
+    def terminate(*_: object) -> None:
+        raise _Terminated
+
+    with contextlib.ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, terminate))
+        if getattr(args, "json", False):
+            stack.callback(_answers.pop)
+            _answers.append(sys.stdout)
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield
 
 
 def _fail(error: OperandoError, args: argparse.Namespace) -> None:
@@ -154,7 +186,7 @@ def _fail(error: OperandoError, args: argparse.Namespace) -> None:
 
 
 def _print_json(content: Any) -> None:
-    print(json.dumps(content, indent=2, default=_plain, allow_nan=False))
+    print(json.dumps(content, indent=2, default=_plain, allow_nan=False), file=_answers[-1] if _answers else sys.stdout)
 
 
 def _plain(value: Any) -> Any:
@@ -209,7 +241,7 @@ class _Bars:
             self.bars.advance(self.task, n)
 
     def say(self, message: str) -> None:
-        self.console.print(message, markup=False, soft_wrap=True)
+        self.console.print(message, markup=False, emoji=False, soft_wrap=True)
 
 
 # --------------------------------------------------------------------------- commands
@@ -243,7 +275,13 @@ def _check(args: argparse.Namespace) -> int:
         report = beamtime.check(args.config, progress=bars)
     drawn = None
     if not args.no_png and report.streams:
-        drawn = figures.save(figures.alignment(report), args.png or args.config.with_name(f"{args.config.stem}_alignment.png"))
+        target = args.png or args.config.with_name(f"{args.config.stem}_alignment.png")
+        try:
+            drawn = figures.save(figures.alignment(report), target)
+        except OSError as error:  # raw data often lies where nothing may be written: the page is what counts
+            if args.png:
+                raise
+            print(f"not drawn: {target}: {error.strerror}; give --png FILE or --no-png", file=sys.stderr)
     if args.json:
         _print_json({"ok": not report.problems, "figure": str(drawn) if drawn else None, **_finite(report.as_dict())})
     else:
@@ -286,8 +324,11 @@ def _build(args: argparse.Namespace) -> int:
         if any(done.values()):
             print(
                 f"{outcome.published}: read {done['files']} files ({done['frames']} frames), "
-                f"{done['alignments']} alignments, {done['reductions']} reductions" + ("" if done["published"] else ", nothing to publish")
+                f"{done['alignments']} alignments, {done['reductions']} reductions"
+                + (", not published" if outcome.unpublished else "" if done["published"] else ", nothing to publish")
             )
+        elif outcome.unpublished:
+            print(f"{outcome.published}: not published")
         else:
             print(f"{outcome.published}: nothing to do, everything is up to date")
     return 0 if outcome.ok else 1

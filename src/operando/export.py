@@ -44,6 +44,10 @@ def export(store: str | Path, path: str, output: str | Path, *, overwrite: bool 
     form = next((s for s in SUFFIXES if output.name.lower().endswith(s)), None)
     if form is None:
         raise ConfigError("the form is not known by its suffix", file=output, found=output.suffix or "none", expected=", ".join(SUFFIXES))
+    if not output.absolute().parent.is_dir():
+        raise StoreError("the folder of the file does not exist", file=output, hint=f"make {output.parent} first")
+    if output.is_dir():
+        raise StoreError("this is a folder", file=output, expected="the name of a file to write")
     if output.exists() and not overwrite:
         raise StoreError("the file is there already", file=output, hint="choose another name, or give --overwrite")
     tree = open_beamtime(store)
@@ -126,8 +130,9 @@ def _tables(ds: xr.Dataset) -> Iterator[dict[str, np.ndarray]]:
 def _bdf(ds: xr.Dataset, output: Path) -> Iterator[dict[str, np.ndarray]]:
     """Give electrochemistry in the words of the Battery Data Format (battery-data-alliance/battery-data-format)."""
     if ds.attrs.get("technique") != "echem" or "voltage" not in ds:
+        found = ", ".join(str(ds.attrs[key]) for key in ("technique", "product") if key in ds.attrs)
         raise ConfigError(
-            "only electrochemistry has the Battery Data Format", file=output, found=str(ds.attrs.get("technique")), hint="write .csv instead"
+            "only electrochemistry has the Battery Data Format, and of it CELL/echem/frames", file=output, found=found, hint="write .csv instead"
         )
     begin = ds["time"].values[0]
     for start in range(0, ds.sizes["time"], _ROWS):

@@ -49,9 +49,9 @@ def alignment(report: Any) -> Figure:
     for row, stream in enumerate(streams):
         spans = [(_day(a, date2num), max(_day(b, date2num) - _day(a, date2num), 1e-6)) for a, b in stream.spans]
         bars.broken_barh(spans, (row - 0.32, 0.64), color=techniques[stream.technique])
-        rules = stream.technique == "echem"  # it is the timeline: its pauses are not frames that miss it
-        bad = 0 if rules else sum(stream.flags.get(name, 0) for name in ("OUTSIDE", "PAUSE", "PARTIAL"))
-        note = f"{stream.frames} {'records' if rules else 'frames'}" + (f", {bad} not inside" if bad else "")
+        # the timeline's own pauses are not frames that miss it
+        bad = 0 if stream.rules else sum(stream.flags.get(name, 0) for name in ("OUTSIDE", "PAUSE", "PARTIAL"))
+        note = f"{stream.frames} {'records' if stream.rules else 'frames'}" + (f", {bad} not inside" if bad else "")
         note += ", no electrochemistry" if stream.flags.get("UNALIGNED") else ""
         bars.text(
             1.01,

@@ -60,11 +60,21 @@ class Reading:
 
     def key(self, consumer: Consumer) -> str:
         """Stage key of the frames this reading gives a consumer, file contents aside; the zone and the clock are not part of it."""
-        times = {k: str(v) for k, v in vars(self.times).items() if k != "base" and v not in (None, False)}
+        times = {k: str(v) for k, v in vars(self.times).items() if k != "base" and v is not None and v is not False}
         options = {k: Path(v).name if isinstance(v, str) and os.path.isabs(v) else v for k, v in self.options.items()}
         return content_key(
             "frames", self.loader.name, self.loader.version, _plain(options), self.beside, times, _plain(consumer.where), consumer.technique
         )
+
+    def state_of(self, path: Path) -> str:
+        """Digest of what else a file's frames rest on: its line of the log, and the files its loader reads beside it; empty if nothing."""
+        said: list[Any] = []
+        if self.times.times_from:
+            said.append(self.times.logged(path))
+        for other in self.loader.beside(path) if self.loader.beside is not None else ():
+            if other.is_file():
+                said.append([other.name, sha256_of(other)])
+        return content_key(said)[:32] if said else ""
 
     def name_of(self, path: Path) -> str:
         """A file's name in the store: relative to beamtime.yaml where it lies below it."""
@@ -171,7 +181,7 @@ class FramesToDo:
         Part and file whose rows to drop first: the file changed, no longer matches, was only half written into the store, or was read
         under other settings.
     vanished
-        Files that are in the store but no longer on disk; their frames are kept.
+        Files that are in the store but no longer on disk; their frames are kept as they were read, whatever the settings say now.
     """
 
     files: list[tuple[Path, tuple[Consumer, ...]]] = field(default_factory=list)
@@ -183,7 +193,7 @@ def frames_to_do(
     reading: Reading,
     parts_of: Mapping[Consumer, Sequence[Part]],
     identities: Mapping[Path, Mapping[str, Any]],
-    refused: Mapping[tuple[str, str, str], Any],
+    refused: Mapping[tuple[str, str, str, str], Any],
 ) -> FramesToDo:
     """Compare a reading with the parts there are.
 
@@ -192,13 +202,14 @@ def frames_to_do(
     parts_of
         For each consumer, its parts of `frames` (all setups) and `skipped`.
     identities
-        Size and sha256 of each file of the reading.
+        Size, sha256 and `state` (`Reading.state_of`) of each file of the reading.
     refused
-        (file, sha256, key) of files already in quarantine under the same settings; they are not tried again.
+        (file, sha256, state, key) of files already in quarantine under the same settings; they are not tried again.
     """
     todo = FramesToDo()
     lacking: dict[Path, list[Consumer]] = {}
     by_name = {reading.name_of(path): path for path in reading.files}
+    contents = {found["sha256"] for found in identities.values()}
     for consumer in reading.consumers:
         key = reading.key(consumer)
         rows: dict[str, list[int]] = {}
@@ -211,18 +222,18 @@ def frames_to_do(
                 where.setdefault(name, []).append(part)
                 have = rows.setdefault(name, [0, int(entry["of"])])
                 have[0] += int(entry["rows"][1]) - int(entry["rows"][0])
-                if path is None and not (reading.base / name).exists() and entry["reading"] == key:
+                if path is None and not (reading.base / name).exists() and entry["sha256"] not in contents:
                     if name not in todo.vanished:
                         todo.vanished.append(name)
-                elif path is None or entry["reading"] != key or entry["sha256"] != identities[path]["sha256"]:
-                    stale.add(name)
+                elif path is None or entry["reading"] != key or any(entry.get(k, "") != identities[path][k] for k in ("sha256", "state")):
+                    stale.add(name)  # it changed, is meant no more, or was moved and is read under its new name
         stale |= {name for name, (have, of) in rows.items() if have != of and name not in todo.vanished}
         for name in sorted(stale):
             todo.stale += [(part, name) for part in dict.fromkeys(where[name])]
         if not stale and rows.keys() == by_name.keys():
             continue
         for name, path in by_name.items():
-            if (name in stale or name not in rows) and (name, identities[path]["sha256"], key) not in refused:
+            if (name in stale or name not in rows) and (name, identities[path]["sha256"], identities[path]["state"], key) not in refused:
                 lacking.setdefault(path, []).append(consumer)
     todo.files = [(path, tuple(lacking[path])) for path in reading.files if path in lacking]
     return todo
@@ -233,9 +244,9 @@ def keys_of(parts: Iterable[Part]) -> list[str]:
     return sorted(key for part in parts for key in part.keys)
 
 
-def alignment_key(version: str, frames: Iterable[Part], zone: str | None, clock: Any, others: Iterable[str] = (), settings: Any = None) -> str:
+def alignment_key(version: str, frames: Iterable[str], zone: str | None, clock: Any, others: Iterable[str] = (), settings: Any = None) -> str:
     """Stage key of an alignment: intervals, zone, clock, and the electrochemistry's own keys."""
-    return content_key("alignment", version, keys_of(frames), zone, _plain(clock), list(others), _plain(settings))
+    return content_key("alignment", version, list(frames), zone, _plain(clock), list(others), _plain(settings))
 
 
 def reduction_key(name: str, version: str, recipe: Any, about: Any, inputs: Iterable[str]) -> str:

@@ -354,3 +354,18 @@ def test_a_series_taken_out_of_the_configuration_is_not_published_but_kept(examp
     assert "/A/temperature/frames" in content(outcome.live)
     xrd = op.open_beamtime(outcome.published)["A/xrd/frames"].ds
     assert "temperature" not in xrd.coords, "the channel no longer joins the frames"
+
+
+def test_a_series_that_no_frame_fits_is_told(example: Path) -> None:
+    assert "where: {cell: A}" in example.read_text()
+    edit(example, "where: {cell: A}", "where: {cell: B}")
+    (problem,) = beamtime.check(example).problems
+    assert "no frame fits where: {cell: B}" in problem
+    assert "cell: A" in problem
+    for _ in range(2):
+        outcome = run(example)
+        assert outcome.ok
+        assert len([m for m in outcome.messages if "A/xrd" in m and "cell: B" in m]) == 1
+    edit(example, "where: {cell: B}", "where: {zell: A}")
+    (problem,) = beamtime.check(example).problems
+    assert "found:    cell, frame" in problem

@@ -349,3 +349,47 @@ def test_names_beyond_an_empty_one(shared_data: Path) -> None:
     np.testing.assert_allclose(ds.voltage, ds.potential_we - ds.potential_ce, atol=1e-7)
     np.testing.assert_allclose(ds.rwe_ce, np.abs(ds.voltage / ds.current), rtol=1e-5)
     assert ds.voltage.attrs["sampling"] == "sample"
+
+
+@pytest.mark.parametrize("begin", ["", "\n"])
+def test_an_export_without_a_header(tmp_path: Path, begin: str) -> None:
+    whole = write(tmp_path / "a.mpt")
+    text = whole.read_text("latin-1")
+    bare = tmp_path / "cell_02_GCPL_C01.mpt"
+    bare.write_text(begin + text[text.index("mode\t") :], "latin-1")
+    assert biologic_mpt.claims(bare) == "EC-Lab text export without a header"
+    ds, same = biologic_mpt.load(bare), biologic_mpt.load(whole)
+    assert ds.attrs["time_origin"] == "counter"
+    assert ds.attrs["technique_name"] == "GCPL"
+    for name in same.data_vars:
+        np.testing.assert_array_equal(ds[name].values, same[name].values)
+
+
+def test_other_tables_are_no_bare_exports(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("time/s\tT/K\n0\t300\n1\t301\n")
+    assert biologic_mpt.claims(tmp_path / "a.txt") is None
+
+
+def test_the_mean_closed_after_its_unit(tmp_path: Path) -> None:
+    columns = tuple({"Ewe/V": "<Ewe/V>", "<I>/mA": "<I/mA>"}.get(name, name) for name in COLUMNS)
+    ds, same = biologic_mpt.load(write(tmp_path / "a.mpt", columns=columns)), biologic_mpt.load(write(tmp_path / "b.mpt"))
+    np.testing.assert_array_equal(ds.voltage, same.voltage)
+    np.testing.assert_array_equal(ds.current, same.current)
+    assert ds.current.attrs["interval"] == "ending"
+
+
+@pytest.mark.parametrize(("above", "last"), [("1.5000000E+000", "1.5000000E-001"), ("1.5000000E-001", "-1.5000000E+000"), ("XXX", "1.5000000E+000")])
+def test_a_whole_last_record_without_line_end_is_kept(tmp_path: Path, above: str, last: str) -> None:
+    table = rows()
+    table[-2][-1], table[-1][-1] = above, last
+    ds = biologic_mpt.load(write(tmp_path / "a.mpt", table=table))
+    assert ds.sizes["time"] == 6
+    assert not ds.quality.values.any()
+
+
+def test_impedance_without_a_header_counts_sweeps(tmp_path: Path) -> None:
+    names = "freq/Hz\tRe(Z)/Ohm\t-Im(Z)/Ohm\ttime/s\t<Ewe>/V\tcycle number"
+    (tmp_path / "a.mpt").write_text(names + "\n1E+003\t1.0\t0.1\t0.5\t3.5\t1.0\n1E+002\t1.1\t0.2\t0.6\t3.5\t2.0\n")
+    ds = biologic_mpt.load(tmp_path / "a.mpt")
+    assert ds.sweep.values.tolist() == [1, 2]
+    assert "cycle" not in ds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -157,4 +158,36 @@ def test_a_fault_in_a_loader_of_ones_own_is_named_by_its_line(tmp_path: Path) ->
     (tmp_path / "mine.py").write_text('"""Mine."""\nTECHNIQUES = ("xrd",)\nVERSION = "1"\n\n\ndef load(path):\n    """Read."""\n    return 1 / 0\n')
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(LoaderError, match=r"ZeroDivisionError(.|\n)*line 8 of mine.py"):
+        load_file(get_loader("mine.py:load", tmp_path), tmp_path / "a.txt")
+
+
+def test_accents_may_be_written_in_one_piece_or_two(tmp_path: Path) -> None:
+    (tmp_path / unicodedata.normalize("NFD", "öfen_1.csv")).touch()
+    assert len(expand(unicodedata.normalize("NFC", "öfen_1.csv"), tmp_path)) == 1
+    assert len(expand(unicodedata.normalize("NFC", "öf*.csv"), tmp_path)) == 1
+
+
+def test_backslashes_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="write / between folders"):
+        expand("xrd\\*.xye", tmp_path)
+
+
+def test_what_cannot_be_joined_is_named() -> None:
+    number = spectrum("a.txt").assign_coords(motor_x=("time", [1.0, 2.0], {"units": "mm"}))
+    stamp = spectrum("b.txt").assign_coords(motor_x=("time", np.array(["2026-01-01"] * 2, "M8[ns]")))
+    with pytest.raises(LoaderError, match="'motor_x' is not of one kind"):
+        concatenate([number, stamp])
+
+
+@pytest.mark.parametrize("text", ["raise SystemExit(3)", "load = 3", "load = None"])
+def test_a_loader_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mine.py").write_text(text + "\n")
+    with pytest.raises(LoaderError, match="mine.py"):
+        get_loader("mine.py:load", tmp_path)
+
+
+def test_a_loader_that_ends_the_program_does_not(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text('TECHNIQUES = ("xrd",)\n\n\ndef load(path):\n    raise SystemExit(3)\n')
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(LoaderError, match=r"a\.txt"):
         load_file(get_loader("mine.py:load", tmp_path), tmp_path / "a.txt")

@@ -167,22 +167,90 @@ def test_no_uncertainty_no_errors():
     assert found.voltage_errors.values.tolist() == [0.0]
 
 
-@pytest.mark.parametrize("exposure", [0.0, 2.0, 20.0])
-def test_errors_at_a_step_are_those_of_a_clock_drawn_at_random(exposure):
-    """An IR step of 25 mV: draw the clock, average again, compare the spread; also where the step is two sigma away."""
-    t = np.arange(0.0, 2001.0, 4.0)
-    i = np.where(t <= 1000, 1e-3, 0.0)
+def drawn(echem, middles, exposure, sigma, n=1500):
+    """Mean and spread of each channel over clocks drawn at random: evenly out to 7 sigma, each counted by its probability."""
+    z = 14 * (np.arange(n) + np.random.default_rng(0).random(n)) / n - 7
+    share = np.exp(-(z**2) / 2)
+    share /= share.sum()
+    places = np.add.outer(np.asarray(middles) - exposure / 2, sigma * z)
+    found = align_frames(frames(places.ravel(), exposure), echem)
+    out = {}
+    for name in ("voltage", "current"):
+        values = found[name].values.reshape(places.shape)
+        mean = values @ share
+        out[name] = np.sqrt((values - mean[:, None]) ** 2 @ share)
+    return out
+
+
+@pytest.mark.parametrize("sigma", [1.0, 10.0, 60.0])
+@pytest.mark.parametrize("exposure", [0.0, 10.0, 65.0])
+@pytest.mark.parametrize("interval", ["ending", "starting"])
+def test_errors_at_a_step_are_those_of_a_clock_drawn_at_random(exposure, sigma, interval):
+    """An IR step of 25 mV, 0 to 5 sigma before and after an edge of the exposure: never blind to it, at most its worst case."""
+    t = np.arange(0.0, 4001.0, 4.0)
+    i = np.where(t <= 2000, 1e-3, 0.0)
     v = 3.8 + 25.0 * i + 1e-6 * t
-    echem = annotate(cell(t, v, i), echem_timeline(cell(t, v, i)))
-    sigma = 5.0
-    middles = 1004.0 + sigma * np.arange(-2, 2.01, 0.25)  # the step happens at the record of 1004 s
+    echem = cell(t, v, i, interval=interval)
+    echem = annotate(echem, echem_timeline(echem))
+    away = np.array([0.0, 0.3, 0.7, 1.0, 1.3, 1.75, 1.9, 2.2, 2.6, 3.0, 3.3, 3.7, 4.0, 4.4, 4.7, 5.0]) * sigma + exposure / 2
+    middles = 2004.0 + np.concatenate([-away, away, [0.0]])  # the step happens at the record of 2004 s
     found = align_frames(frames(middles - exposure / 2, exposure), echem, Clock(uncertainty=sigma))
-    draws = sigma * np.random.default_rng(0).standard_normal(4000)
-    for k, middle in enumerate(middles):
-        drawn = align_frames(frames(middle - exposure / 2 + draws, exposure), echem).voltage.values
-        assert found.voltage_errors.values[k] >= 0.8 * drawn.std() or abs(middle - 1004) >= 1.75 * sigma
-        assert found.voltage_errors.values[k] >= 0.72 * drawn.std()
-        assert found.voltage_errors.values[k] <= 2.0 * drawn.std() + 1e-5
+    truth = drawn(echem, middles, exposure, sigma)
+    for name, least in (("voltage", 1e-5), ("current", 4e-7)):
+        told = found[f"{name}_errors"].values
+        assert (told >= 0.85 * truth[name])[truth[name] > least].all()
+        assert (told <= 1.6 * truth[name] + least).all()
+
+
+def test_errors_of_a_smooth_signal_are_those_of_a_clock_drawn_at_random():
+    rng = np.random.default_rng(4)
+    t = np.cumsum(rng.uniform(2.0, 40.0, 600))
+    echem = cell(t, 3.7 + 0.2 * np.sin(t / 900) + t / 1e5, 1e-3 + 1e-4 * np.sin(t / 700))
+    middles = rng.uniform(700, t[-1] - 700, 60)
+    for exposure in (0.0, 65.0):
+        found = align_frames(frames(middles - exposure / 2, exposure), echem, Clock(uncertainty=60.0))
+        for name, truth in drawn(echem, middles, exposure, 60.0).items():
+            ratio = found[f"{name}_errors"].values / truth
+            assert 0.8 <= ratio.min() <= np.median(ratio) <= 1.1, name
+            assert ratio.max() <= 1.6, name
+
+
+def test_errors_of_a_staircase_and_of_noise_are_those_of_a_clock_drawn_at_random():
+    """Records far apart whose current changes by less than a step; noise, of which an instant sees one value."""
+    rng = np.random.default_rng(4)
+    t = np.arange(0.0, 12_000.0, 60.0)
+    echem = cell(t, 3.7 + 1e-4 * rng.standard_normal(t.size), 1e-3 * np.exp(-t / 900))
+    middles = rng.uniform(700, 4000, 60)
+    for sigma in (4.0, 10.0, 60.0):
+        found = align_frames(frames(middles, 0.0), echem, Clock(uncertainty=sigma))
+        truth = drawn(echem, middles, 0.0, sigma)
+        for name, least in (("voltage", 1e-5), ("current", 1e-7)):
+            assert (found[f"{name}_errors"].values >= 0.85 * truth[name])[truth[name] > least].all(), (name, sigma)
+
+
+def test_errors_beside_a_pause_come_from_the_side_that_is_known():
+    t = np.r_[np.arange(0.0, 1000.0, 5.0), np.arange(9000.0, 10_000.0, 5.0)]
+    echem = cell(t, 3.7 + 1e-4 * np.where(t > 5000, t - 8000, t), np.ones(t.size))
+    for exposure in (0.0, 20.0):
+        found = align_frames(frames(np.array([960.0, 9020.0]), exposure), echem, Clock(uncertainty=30.0))
+        np.testing.assert_allclose(found.voltage_errors, 3e-3, rtol=0.25)
+
+
+def test_errors_where_values_are_missing():
+    t = np.arange(0.0, 1000.0, 5.0)
+    v = np.where((t > 300) & (t < 400), np.nan, 3.7 + 1e-4 * t)
+    for exposure in (0.0, 20.0):
+        found = align_frames(frames([100.0, 270.0, 350.0], exposure), cell(t, v, np.ones(t.size)), Clock(uncertainty=20.0))
+        np.testing.assert_allclose(found.voltage_errors[:2], 2e-3, rtol=0.25)
+        assert np.isnan(found.voltage_errors[2])
+
+
+def test_a_short_pulse_seen_by_chance_is_not_certain():
+    """The reported mean is the top of a pulse that hardly another draw of the clock would meet."""
+    t = np.arange(0.0, 2000.0, 1.0)
+    i = np.where((t > 1000) & (t <= 1004), 1e-3, 0.0)
+    found = align_frames(frames([1002.0], 0.0), cell(t, 3.7 + 25 * i, i), Clock(uncertainty=30.0))
+    assert found.voltage_errors.values[0] == pytest.approx(0.025, rel=0.1)
 
 
 def test_errors_at_the_end_of_the_record_are_known():
@@ -315,12 +383,12 @@ def test_raw_and_joined_electrochemistry_give_the_same():
 
 
 def test_batches_do_not_matter(monkeypatch):
-    from operando.timeline import channels
+    from operando.timeline import uncertainty
 
     t, v, i = pulses(400)
     series_ = frames(np.arange(50, 1500, 33.0))
     whole = align_frames(series_, cell(t, v, i), Clock(uncertainty=2.0))
-    monkeypatch.setattr(channels, "_BATCH", 7)
+    monkeypatch.setattr(uncertainty, "_BATCH", 7)
     xr.testing.assert_allclose(align_frames(series_, cell(t, v, i), Clock(uncertainty=2.0)), whole, rtol=1e-12)
 
 
@@ -466,3 +534,9 @@ def test_the_timeline_of_the_rock_set(rock):
     assert ds.soc.attrs["reference"] == "first complete cycle"
     assert not (ds["flags"].values & (F.PAUSE | F.NONMONOTONIC)).any()
     assert (np.diff(ds.half_cycle) >= 0).all()
+
+
+def test_frames_and_electrochemistry_the_wrong_way_round_are_refused():
+    series_of_frames, timeline = frames([0.0, 10.0]), cell(*pulses())
+    with pytest.raises(ClockError, match="electrochemistry is none"):
+        align(timeline, series_of_frames)

@@ -108,3 +108,18 @@ def test_from_configuration():
         clocks_from_config([{"offset": 1.0}])
     with pytest.raises(ClockError, match="two clocks for segment 1"):
         clocks_from_config([{"segment": 1}, {"segment": 1}])
+
+
+@pytest.mark.parametrize("wrong", ["-37 s", -37.0, {0: -37.0}])
+def test_a_bare_number_is_no_clock(wrong):
+    with pytest.raises(ClockError, match=r"operando\.Clock\(offset"):
+        correct(T.astype(np.int64), np.zeros(3, int), wrong)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("offset", [1e10, -1e10, 1e300, 8e9])
+def test_an_offset_that_leaves_the_calendar_is_refused(offset: float) -> None:
+    with pytest.raises(ClockError, match="1678 to 2261"):
+        Clock(offset=offset).to_echem(T)
+    moved, _ = Clock(offset=-3.8e9).to_echem(T)  # a clock that counts from 1904
+    assert moved[0] < T[0]

@@ -300,7 +300,8 @@ def test_short_records(n):
 
 
 def test_a_rest_that_numbers_nothing_takes_the_numbers_before_it():
-    first, last = file("a", CLOCK, CYCLE, half_cycle=np.repeat([0, 1, 2, 3], 11)), file("c", CLOCK, CYCLE, start=90.0, half_cycle=np.repeat([0, 1, 2, 3], 11))
+    numbers = np.repeat([0, 1, 2, 3], 11)
+    first, last = (file(name, CLOCK, CYCLE, start=at, half_cycle=numbers) for name, at in (("a", 0.0), ("c", 90.0)))
     rest = file("b", np.arange(40.0), 0.0, start=45.0, half_cycle=np.full(40, -1))
     ds = echem_timeline(join(first, rest, last))
     assert ds.half_cycle.values.tolist() == [*np.repeat([0, 1, 2, 3], 11), *[3] * 40, *np.repeat([4, 5, 6, 7], 11)]

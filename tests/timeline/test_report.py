@@ -54,3 +54,11 @@ def test_how_far_frames_are_from_another_days_electrochemistry() -> None:
     timeline = echem()
     assert "the frames end 3.0 days before it begins" in stream(frames(-3 * 86400.0 + 300), timeline).advice[-1]
     assert "the frames begin 22.00 h after it ends" in stream(frames(86400.0), timeline).advice[-1]
+
+
+def test_a_second_cycler_among_the_series_does_not_rule() -> None:
+    timeline = echem()
+    second = echem(1.0)
+    told = summarise("A/potentiostat", annotate(second, align_frames(second[["voltage"]].drop_vars(["flags", "soc"]), timeline)), timeline)
+    assert told.sentence == "360 of 360 frames lie inside the electrochemistry."
+    assert summarise("A/echem", timeline, None).sentence.endswith("the timeline of this cell.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from operando import plan
@@ -11,11 +12,11 @@ from operando.beamtime.frames import with_setups
 from operando.beamtime.outcome import Outcome, Progress
 from operando.config import BeamtimeConfig
 from operando.contract import OperandoError
-from operando.store import Store, content_key
+from operando.store import Store
 from operando.timeline import VERSION as TIMELINE_VERSION
-from operando.timeline import align_frames, annotate, check_zone, clocks_from_config, echem_timeline, localise, restart_segments
+from operando.timeline import align_frames, annotate, check_zone, clocks_from_config, echem_timeline, place
 
-COORDS = ("time", "source_time", "exposure", "segment", "setup", "quality", "stamp", "position", "live_time", "source")
+COORDS = ("time", "source_time", "exposure", "segment", "setup", "quality", "stamp", "position", "live_time", "source", "source_index")
 
 
 def check_clock(reading: plan.Reading) -> None:
@@ -35,10 +36,30 @@ def check_clock(reading: plan.Reading) -> None:
         raise
 
 
-def _times_of(store: Store, cell: str, series: str) -> xr.Dataset:
-    """Read the coordinates that place a series in time; no signal is touched."""
-    ds = store.read(cell, series, "frames")
-    return ds[[c for c in COORDS if c in ds.coords]].load()
+Placed = tuple[dict[tuple[str, str], xr.Dataset], Any]
+"""(cell, series) -> the coordinates that place its frames, on UTC; and the source's clock."""
+
+
+def _placed(store: Store, reading: plan.Reading) -> Placed:
+    """Put all frames of a source on UTC together, from the coordinates of every series they went to; no signal is touched."""
+    where = series_of(store, reading)
+    pieces, ranks, files = [], [], []
+    for cell, name in where:
+        ds = store.read(cell, name, "frames")
+        pieces.append(ds[[c for c in COORDS if c in ds.coords]].load())
+        entries = store.inputs(cell, name, "frames")
+        rows = [entry["rows"][1] - entry["rows"][0] for entry in entries]
+        ranks.append(np.repeat(np.array([entry["t0"] for entry in entries], np.int64), rows))
+        files.append(np.repeat(np.array([entry["file"] for entry in entries], dtype=object), rows))
+    clock = clocks_from_config(reading.clock, localise=reading.zone)
+    placed, anchored = place(pieces, ranks, files, reading.zone, clock)
+    return dict(zip(where, placed, strict=True)), anchored
+
+
+def series_of(store: Store, reading: plan.Reading) -> list[tuple[str, str]]:
+    """List the series of the store that hold frames of a reading, further setups included."""
+    names = [(c.cell, name) for c in reading.consumers for name in with_setups(store, c.cell, c.series)]
+    return [address for address in dict.fromkeys(names) if store.parts(*address, "frames")]
 
 
 ECHEM = (
@@ -56,53 +77,68 @@ ECHEM = (
 )
 
 
-def _echem_records(store: Store, cell: str) -> xr.Dataset:
-    """Read the columns of the electrochemistry that the timeline needs."""
+def _echem_records(store: Store, cell: str, placed: xr.Dataset) -> xr.Dataset:
+    """Read the columns of the electrochemistry that the timeline needs, on UTC."""
     ds = store.read(cell, "echem", "frames")
-    names = [n for n in ECHEM if n in ds.data_vars] + [c for c in COORDS if c in ds.coords]
-    return ds[names].load()
+    columns = ds[[n for n in ECHEM if n in ds.data_vars]].load()
+    records = columns.drop_vars([c for c in columns.coords if c not in ("time",)], errors="ignore")
+    records = records.assign_coords({name: placed[name].variable for name in placed.coords})
+    records.attrs = {**ds.attrs, **placed.attrs}
+    return records
 
 
 def align(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any, outcome: Outcome, progress: Progress) -> None:
     """Put every series of every cell on its electrochemical timeline; recompute only what changed."""
     store: Store = writer.store
     progress.stage("align", sum(len(r.consumers) for r in everything))
+    sources = {id(r): Source(store, r) for r in everything}
     for cell in config.cells:
-        consumers = [(r, c) for r in everything for c in r.consumers if c.cell == cell]
+        consumers = [(sources[id(r)], c) for r in everything for c in r.consumers if c.cell == cell]
         echem_key, echem = "", _Late(lambda: None)
-        for reading, consumer in consumers:
+        for source, consumer in consumers:
             if consumer.series == "echem" and store.parts(cell, "echem", "frames"):
                 try:
-                    echem_key, echem = _align_echem(config, reading, cell, writer, outcome)
+                    echem_key, echem = _align_echem(config, source, cell, writer, outcome)
                 except OperandoError as error:
+                    error.file = error.file or f"source {source.reading.source} ({consumer.address})"
                     outcome.problems.append(error)
                     echem_key = "failed"
                     writer.drop(store.parts(cell, "echem", "alignment"))  # it speaks of other files
                 progress.step()
-        sensors = _sensors(config, consumers, store)
-        for reading, consumer in consumers:
+        sensors = _sensors(consumers, store)
+        for source, consumer in consumers:
             if consumer.series == "echem":
                 continue
             for name in with_setups(store, cell, consumer.series):
-                parts = store.parts(cell, name, "frames")
-                if not parts:
+                if not store.parts(cell, name, "frames"):
                     continue
                 mine = {k: v for k, v in sensors.items() if k != name}
-                key = plan.alignment_key(
-                    TIMELINE_VERSION, parts, reading.zone, reading.clock, [echem_key, *(f"{k}:{v[0]}" for k, v in sorted(mine.items()))]
-                )
+                key = source.key([echem_key, *(f"{k}:{v[0]}" for k, v in sorted(mine.items()))])
                 if any(p.key == key for p in store.parts(cell, name, "alignment")):
                     continue
                 try:
-                    times = restart_segments(localise(_times_of(store, cell, name), reading.zone))
+                    placed, clock = source.placed()
                     joined = {k: late() for k, (_, late) in mine.items()}
-                    made = align_frames(times, echem(), clocks_from_config(reading.clock, localise=reading.zone), sensors=joined or None)
+                    made = align_frames(placed[cell, name], echem(), clock, sensors=joined or None)
                     replace(writer, cell, name, "alignment", made, key)
                     outcome.done["alignments"] += 1
                 except OperandoError as error:
-                    error.file = error.file or f"source {reading.source} ({consumer.address})"
+                    error.file = error.file or f"source {source.reading.source} ({consumer.address})"
                     outcome.problems.append(error)
             progress.step()
+
+
+class Source:
+    """A reading's frames as the store holds them, placed on UTC when first needed."""
+
+    def __init__(self, store: Store, reading: plan.Reading) -> None:
+        self.reading = reading
+        self.frames = plan.keys_of(part for address in series_of(store, reading) for part in store.parts(*address, "frames"))
+        self.placed: Any = _Late(lambda: _placed(store, reading))
+
+    def key(self, others: list[str], settings: Any = None) -> str:
+        """Stage key of an alignment of this source: all its frames (they number the segments), zone and clock."""
+        return plan.alignment_key(TIMELINE_VERSION, self.frames, self.reading.zone, self.reading.clock, others, settings)
 
 
 class _Late:
@@ -117,34 +153,37 @@ class _Late:
         return self.value
 
 
-def _align_echem(config: BeamtimeConfig, reading: plan.Reading, cell: str, writer: Any, outcome: Outcome) -> tuple[str, _Late]:
+def _align_echem(config: BeamtimeConfig, source: Source, cell: str, writer: Any, outcome: Outcome) -> tuple[str, _Late]:
     """Make the cell's timeline of its electrochemistry, unless it is there."""
     store: Store = writer.store
     about = config.cells[cell].about
     capacity = about.capacity * 3.6 if about.capacity is not None else None  # mAh -> C
-    key = plan.alignment_key(TIMELINE_VERSION, store.parts(cell, "echem", "frames"), reading.zone, reading.clock, settings={"capacity": capacity})
-    records = _Late(lambda: restart_segments(localise(_echem_records(store, cell), reading.zone)))
+    key = source.key([], settings={"capacity": capacity})
+    records = _Late(lambda: _echem_records(store, cell, source.placed()[0][cell, "echem"]))
     if not any(p.key == key for p in store.parts(cell, "echem", "alignment")):
-        made = echem_timeline(records(), clocks_from_config(reading.clock, localise=reading.zone), capacity=capacity)
+        made = echem_timeline(records(), source.placed()[1], capacity=capacity)
         replace(writer, cell, "echem", "alignment", made, key)
         outcome.done["alignments"] += 1
     return key, _Late(lambda: annotate(records(), store.read(cell, "echem", "alignment").load()))
 
 
-def _sensors(config: BeamtimeConfig, consumers: list[tuple[plan.Reading, plan.Consumer]], store: Store) -> dict[str, tuple[str, _Late]]:
+def _sensors(consumers: list[tuple[Source, plan.Consumer]], store: Store) -> dict[str, tuple[str, _Late]]:
     """Find the cell's logged channels: series name -> (key, channels on UTC and on the cycler's clock)."""
     found: dict[str, tuple[str, _Late]] = {}
-    for reading, consumer in consumers:
+    for source, consumer in consumers:
         parts = store.parts(consumer.cell, consumer.series, "frames")
         if consumer.series == "echem" or not parts or store.read(consumer.cell, consumer.series, "frames").attrs.get("technique") != "sensor":
             continue
 
-        def channels(reading: plan.Reading = reading, consumer: plan.Consumer = consumer) -> xr.Dataset:
-            ds = restart_segments(localise(store.read(consumer.cell, consumer.series, "frames").load(), reading.zone))
-            return annotate(ds, align_frames(ds, None, clocks_from_config(reading.clock, localise=reading.zone)))
+        def channels(source: Source = source, consumer: plan.Consumer = consumer) -> xr.Dataset:
+            ds = store.read(consumer.cell, consumer.series, "frames").load()
+            placed, clock = source.placed()
+            mine = placed[consumer.cell, consumer.series]
+            ds = ds.drop_vars("stamp", errors="ignore").assign_coords({name: mine[name].variable for name in ("time", "source_time", "segment")})
+            ds.attrs.update(mine.attrs)
+            return annotate(ds, align_frames(ds, None, clock))
 
-        key = content_key(plan.keys_of(parts), reading.zone, reading.clock)
-        found[consumer.series] = (key, _Late(channels))
+        found[consumer.series] = (source.key([]), _Late(channels))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,8 @@ def build(
 def store_paths(config: BeamtimeConfig, output: str | Path | None) -> tuple[Path, Path]:
     """Give the published file and the live directory of a configuration."""
     path = Path(output) if output is not None else config.path.with_suffix(".nxs")
+    if not path.name or path.name == "..":
+        raise ConfigError("no name for a store", found=repr(os.fspath(output or "")), expected="for example june.nxs")
     if path.suffix == ".operando":
         path = path.with_suffix(".nxs")
     elif path.suffix != ".nxs":
@@ -98,8 +101,23 @@ def run(
         _tidy(everything, writer)
         align(config, everything, writer, outcome, progress)
         _reduce(config, everything, writer, outcome, progress)
-        _publish(config, everything, writer, published, outcome, progress)
+        _say_empty(everything, writer.store, outcome)
+        try:
+            _publish(config, everything, writer, published, outcome, progress)
+        except OperandoError as error:  # said with everything else that is at fault
+            outcome.problems.append(error)
+            outcome.unpublished = True
     return outcome
+
+
+def _say_empty(everything: list[plan.Reading], store: Store, outcome: Outcome) -> None:
+    """Name series for which no file held a frame: `where:` may be misspelt."""
+    for reading in everything:
+        for consumer in reading.consumers:
+            if store.parts(consumer.cell, consumer.series, "skipped") and not store.parts(consumer.cell, consumer.series, "frames"):
+                wanted = dict(consumer.where) | ({"technique": consumer.technique} if consumer.technique else {})
+                where = ", ".join(f"{k}: {v}" for k, v in wanted.items()) or "nothing, and its name is no technique of the files"
+                outcome.messages.append(f"{consumer.address}: no frame of source {reading.source} fits where: {where}; the series is empty")
 
 
 # --------------------------------------------------------------------------- reduction

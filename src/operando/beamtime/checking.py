@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -13,9 +14,9 @@ from operando.beamtime.building import check_recipes
 from operando.beamtime.frames import load_one, no_zone
 from operando.beamtime.outcome import Progress, Silent
 from operando.config import BeamtimeConfig, read_config
-from operando.contract import OperandoError
-from operando.loaders import concatenate, select
-from operando.timeline import AlignmentReport, align_frames, annotate, clocks_from_config, echem_timeline, localise, restart_segments, summarise
+from operando.contract import ConfigError, OperandoError
+from operando.loaders import concatenate, rank_of, select
+from operando.timeline import AlignmentReport, align_frames, annotate, clocks_from_config, echem_timeline, place, summarise
 
 
 def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None, *, progress: Progress | None = None) -> AlignmentReport:
@@ -36,6 +37,7 @@ def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None,
     for reading in everything:
         check_clock(reading)
     scanned: dict[plan.Consumer, list[xr.Dataset]] = {}
+    there: dict[plan.Consumer, dict[str, set[str]]] = {}
     problems: list[str] = []
     for reading in everything:
         progress.stage(f"look at {reading.source}", len(reading.files))
@@ -50,19 +52,27 @@ def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None,
                     kinds = {ds.attrs["technique"] for ds in loaded}
                     wanted = consumer.technique or (next(iter(kinds)) if len(kinds) == 1 else consumer.series)
                     for ds in loaded:
+                        if ds.attrs["technique"] == wanted and consumer.where:
+                            _note(there.setdefault(consumer, {}), ds)
                         ds = select(ds, consumer.where, file=path) if ds.attrs["technique"] == wanted else ds.isel(time=slice(0, 0))
                         if ds.sizes["time"]:
                             scanned.setdefault(consumer, []).append(_light(ds))
             progress.step()
+    problems += [_nothing_fits(consumer, seen) for consumer, seen in there.items() if consumer not in scanned]
     report = AlignmentReport(title=config.title or config.path.name, zone=config.timezone or "UTC", streams=[], voltage={}, problems=problems)
+    placed: dict[plan.Consumer, tuple[xr.Dataset, Any]] = {}
+    for reading in everything:
+        try:
+            placed |= _placed(reading, scanned)
+        except OperandoError as error:
+            error.file = error.file or f"source {reading.source}"
+            report.problems.append(str(error))
     for cell in config.cells:
-        here = [(r, c) for r in everything for c in r.consumers if c.cell == cell and c in scanned]
+        here = [(r, c) for r in everything for c in r.consumers if c.cell == cell and c in placed]
         echem = None
         for reading, consumer in sorted(here, key=lambda rc: rc[1].series != "echem"):
             try:
-                series = _joined(scanned[consumer])
-                series = restart_segments(localise(series, reading.zone))
-                clock = clocks_from_config(reading.clock, localise=reading.zone)
+                series, clock = placed[consumer]
                 if consumer.series == "echem":
                     capacity = config.cells[cell].about.capacity
                     aligned = annotate(series, echem_timeline(series, clock, capacity=capacity * 3.6 if capacity else None))
@@ -77,6 +87,23 @@ def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None,
     return report
 
 
+def _note(seen: dict[str, set[str]], ds: xr.Dataset) -> None:
+    """Keep what `where:` could ask for: the values of the frames' coordinates."""
+    for name, coord in ds.coords.items():
+        if coord.dims == ("time",) and coord.dtype.kind in "OUib" and name not in ("source_index", "quality", "segment", "setup"):
+            seen.setdefault(str(name), set()).update(map(str, np.unique(coord.values.astype(str))))
+
+
+def _nothing_fits(consumer: plan.Consumer, seen: dict[str, set[str]]) -> str:
+    """Say why a series is empty: no frame is as its `where:` wants it."""
+    name = next((name for name in consumer.where if name not in seen), next(iter(consumer.where)))
+    values = sorted(seen.get(name, ()))
+    known = f"{name}: {', '.join(values[:8])}" + (" ..." if len(values) > 8 else "") if values else ", ".join(sorted(seen))
+    where = ", ".join(f"{k}: {v}" for k, v in consumer.where.items())
+    error = ConfigError(f"no frame fits where: {{{where}}}", file=f"series {consumer.address}", found=known, hint="correct where:")
+    return str(error)
+
+
 def _light(ds: xr.Dataset) -> xr.Dataset:
     """Keep what places frames in time, and the electrochemistry itself."""
     keep = [c for c in COORDS if c in ds.coords]
@@ -85,8 +112,20 @@ def _light(ds: xr.Dataset) -> xr.Dataset:
     return ds[keep].load()
 
 
-def _joined(many: list[xr.Dataset]) -> xr.Dataset:
-    return concatenate(sorted(many, key=lambda ds: ds["time"].values[0]))
+def _placed(reading: plan.Reading, scanned: dict[plan.Consumer, list[xr.Dataset]]) -> dict[plan.Consumer, tuple[xr.Dataset, Any]]:
+    """Put what a source gave on UTC, all its series together."""
+    mine = [c for c in reading.consumers if c in scanned]
+    pieces, ranks, files = [], [], []
+    for consumer in mine:
+        many = sorted(scanned[consumer], key=rank_of)
+        rows = [ds.sizes["time"] for ds in many]
+        pieces.append(concatenate(many))
+        ranks.append(np.repeat(np.array([rank_of(ds) for ds in many], np.int64), rows))
+        files.append(np.asarray(pieces[-1]["source"].values, dtype=object))
+    if not mine:
+        return {}
+    together, clock = place(pieces, ranks, files, reading.zone, clocks_from_config(reading.clock, localise=reading.zone))
+    return {consumer: (ds, clock) for consumer, ds in zip(mine, together, strict=True)}
 
 
 def _drawn(echem: xr.Dataset, points: int = 4000) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import xarray as xr
 
-from operando.contract import ContractError
-from operando.loaders import FileTimes, concatenate, expand, get_loader, load_file, select
+from operando.contract import ContractError, quantity
+from operando.loaders import FileTimes, concatenate, expand, get_loader, load_file, rank_of, select
 from operando.timeline import localise, restart_segments
 
 
@@ -29,8 +29,8 @@ def load(files: str | Path, loader: str, *, timezone: str | None = None, where: 
     where
         Which frames of a file that holds several techniques, cells or positions.
     **options
-        The loader's own options, and the general ones: `start`, `exposure` (s), `period` (s), `name_pattern`, `times_from`, `mtime`,
-        `stamp_marks`, `time_uncertainty` (s).
+        The loader's own options, and the general ones: `start`, `exposure` (s, or text such as `65 s`), `period` (s), `name_pattern`, `times_from`,
+        `mtime`, `stamp_marks`, `time_uncertainty` (s).
 
     Returns
     -------
@@ -51,6 +51,9 @@ def load(files: str | Path, loader: str, *, timezone: str | None = None, where: 
     >>> xas = op.load("xas/*.txt", "xas-columns", preset="soleil-rock", timezone="Europe/Paris")   # doctest: +SKIP
     """
     times = {k: options.pop(k) for k in list(options) if k in FileTimes.__dataclass_fields__ and k != "base"}
+    for name in ("exposure", "period", "time_uncertainty"):
+        if isinstance(times.get(name), str):
+            times[name] = quantity(times[name], "s")
     chosen = get_loader(loader)
     where = dict(where or {})
     technique = where.pop("technique", None)
@@ -66,6 +69,7 @@ def load(files: str | Path, loader: str, *, timezone: str | None = None, where: 
     kinds = sorted({ds.attrs["technique"] for ds in found})
     if len(kinds) > 1:
         raise ContractError("the files hold several techniques", file=str(files), found=", ".join(kinds), hint='choose one: where={"technique": ...}')
-    found.sort(key=lambda ds: ds["time"].values[0])
+    found.sort(key=rank_of)
     series = concatenate(found)
+    series.attrs.pop("rank", None)
     return restart_segments(localise(series, timezone))

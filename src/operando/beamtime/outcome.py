@@ -45,6 +45,8 @@ class Outcome:
         The `.nxs` file.
     quarantined
         File -> why it could not be read; everything else was built.
+    unpublished
+        True if the `.nxs` could not be written; the growing store is whole.
     problems
         What else is at fault and how to mend it (a clock without a zone, overlapping electrochemistry ...).
     done
@@ -56,6 +58,7 @@ class Outcome:
     quarantined: dict[str, str] = field(default_factory=dict)
     problems: list[OperandoError] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
+    unpublished: bool = False
     done: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("files", "frames", "alignments", "reductions", "published"), 0))
 
     @property

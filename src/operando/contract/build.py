@@ -52,7 +52,7 @@ def as_stamps(start: Any) -> tuple[np.ndarray, bool]:
             stamp, zoned = _from_iso(item)
         elif isinstance(item, dt.datetime):
             zoned = item.tzinfo is not None
-            stamp = np.datetime64(item.astimezone(dt.UTC).replace(tzinfo=None) if zoned else item, "ns")
+            stamp = _nanoseconds(item)
         else:
             raise ContractError("not a time stamp", found=repr(item), expected="ISO text, datetime or datetime64")
         out.append(stamp)
@@ -62,6 +62,15 @@ def as_stamps(start: Any) -> tuple[np.ndarray, bool]:
     return np.array(out if many else out[0], dtype="datetime64[ns]"), aware == {True}
 
 
+def _nanoseconds(moment: dt.datetime) -> np.datetime64:
+    """Give datetime64[ns], UTC if the moment has an offset; beyond its years it would silently be another date."""
+    if moment.tzinfo is not None and 1 < moment.year < 9999:
+        moment = moment.astimezone(dt.UTC).replace(tzinfo=None)
+    if not 1678 <= moment.year <= 2261:
+        raise ContractError("a time stamp that cannot be stored", found=moment.isoformat(), expected="years 1678 to 2261")
+    return np.datetime64(moment, "ns")
+
+
 def _from_iso(text: str) -> tuple[np.datetime64, bool]:
     """Read ISO 8601 text to the nanosecond (`datetime` alone stops at microseconds)."""
     try:
@@ -69,9 +78,7 @@ def _from_iso(text: str) -> tuple[np.datetime64, bool]:
     except ValueError:
         raise ContractError("not an ISO time stamp", found=repr(text), expected="2026-06-03T10:00:00[.123][+02:00]") from None
     zoned = whole.tzinfo is not None
-    if zoned:
-        whole = whole.astimezone(dt.UTC).replace(tzinfo=None)
-    stamp = np.datetime64(whole, "ns")
+    stamp = _nanoseconds(whole)
     digits = text.partition(".")[2]
     digits = digits[: next((i for i, c in enumerate(digits) if not c.isdigit()), len(digits))]
     if len(digits) > 6:

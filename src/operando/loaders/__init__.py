@@ -18,6 +18,7 @@ _lazy = {
     "expand": "layer",
     "load_file": "layer",
     "concatenate": "layer",
+    "rank_of": "layer",
     "select": "layer",
     "check_options": "layer",
 }
@@ -35,5 +36,6 @@ __all__ = [
     "get_loader",
     "load_file",
     "loaders",
+    "rank_of",
     "select",
 ]

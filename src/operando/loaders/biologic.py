@@ -9,8 +9,10 @@ column becomes one variable:
   instrument's own `Q-Qo`; held forward it does not). `I` -> `current`, interval `instant`. Neither there: the charge step
   `dq/mA.h` (or the change of `Q-Qo`) over the time step, `ending`, attribute `derived`. Never `dQ/C`, which CA and CP count
   from the beginning of the step and not from the record before. Open circuit: zero, attribute `derived`.
-- `Q-Qo` -> `charge`; `cycle number` -> `cycle`; `half cycle` -> `half_cycle`; `Ns` -> `step`. In PEIS and GEIS `cycle number` counts the
-  sweeps, not the cycles of the cell: -> `sweep`.
+- `Q-Qo` -> `charge`, continuous: EC-Lab begins it at zero again in loops over linked techniques; there it is added up. `dq` (since the
+  record before) -> `dq`; `dQ` (since the beginning of the step) -> `step_dq`.
+- `cycle number` -> `cycle`; `half cycle` -> `half_cycle`; `Ns` -> `step`. In impedance (PEIS, GEIS, anything with frequencies and without `mode`)
+  `cycle number` counts the sweeps, not the cycles of the cell: -> `sweep`.
 - `control/V/mA` holds volts where `mode` is 2 (potentiostatic) and milliamperes where it is 1 (galvanostatic); at rest
   (mode 3) it holds what was controlled before. It is split into `control_voltage` and `control_current`, NaN elsewhere.
 - Anything else keeps its numbers and unit under its name in snake case (`Q charge/discharge/mA.h` -> `q_charge_discharge`).
@@ -129,6 +131,8 @@ NAMES = {
     "Temperature": "temperature",
     "|Energy|": "abs_energy",
     "Efficiency": "efficiency",
+    "dQ": "step_dq",  # since the beginning of the step; `dq` is since the record before
+    "DQ": "half_cycle_dq",
 }
 
 TECHNIQUE_NAMES = {
@@ -143,6 +147,12 @@ TECHNIQUE_NAMES = {
     "potentio electrochemical impedance spectroscopy": "PEIS",
     "galvano electrochemical impedance spectroscopy": "GEIS",
     "potentiodynamic cycling with galvanostatic acceleration": "PCGA",
+    "modular pulse": "MP",
+    "battery capacity determination": "BCD",
+    "wait": "WAIT",
+    "ir compensation (peis)": "ZIR",
+    "staircase potentio electrochemical impedance spectroscopy": "SPEIS",
+    "staircase galvano electrochemical impedance spectroscopy": "SGEIS",
     "constant current": "CstC",
     "constant voltage": "CstV",
 }
@@ -232,6 +242,7 @@ def technique_of(long_name: str, file_name: str = "") -> str:
 def split_label(label: str) -> tuple[str, str]:
     """Split EC-Lab's `name/unit` into the name and the unit's symbol (`1` where there is none)."""
     text = " ".join(label.replace("μ", "µ").split())
+    text = re.sub(r"^<([^<>/]+)/([^<>]+)>$", r"<\1>/\2", text)  # some exports close the mean after the unit: `<Ewe/V>`
     parts = text.split("/")
     for k in (2, 1):  # a unit such as mA/s holds a slash itself
         if len(parts) > k and "/".join(parts[-k:]) in UNITS:
@@ -320,11 +331,12 @@ def echem_series(path: str | Path, columns: Mapping[str, np.ndarray], run: Run, 
 
     variables: dict[str, tuple[Any, ...]] = {}
     is_eis = table.find("freq", "Hz", "kHz") is not None
+    is_sweep = run.technique.endswith("EIS") or (is_eis and "mode" not in columns)  # a Modulo Bat counts cycles, and has modes
     _potentials(table, variables, path, found, is_eis)
     mode = np.asarray(table.left["mode"]) if "mode" in table.left else None
-    _charges(table, variables, elapsed, run.technique, mode, path)
+    _charges(table, variables, elapsed, run, mode)
     _controls(table, variables, mode)
-    _remaining(table, variables, run.technique)
+    _remaining(table, variables, is_sweep=is_sweep)
     if run.loops:
         variables["loop"] = ("time", _loop_numbers(run.loops, n), "1", {"long_name": "loop of the linked techniques"})
     variables.update(extra or {})
@@ -382,16 +394,18 @@ def _potentials(table: _Table, variables: dict[str, tuple[Any, ...]], path: Path
     variables["voltage"] = ("time", cell[0], "V", {**sampling, **cell[1]})
 
 
-def _charges(table: _Table, variables: dict[str, tuple[Any, ...]], elapsed: np.ndarray, technique: str, mode: np.ndarray | None, path: Path) -> None:
+def _charges(table: _Table, variables: dict[str, tuple[Any, ...]], elapsed: np.ndarray, run: Run, mode: np.ndarray | None) -> None:
     """Current, with the interval it is the mean of, and charge."""
     step = table.peek("dq", "C")  # mA.h: the charge since the record before
     if step is not None and table.find("dq", "C") is not None:
         step = None
     charge = table.take("(Q-Qo)", "C") or table.take("Q-Qo", "C")
     if charge is not None:
-        variables["charge"] = ("time", charge[0], "C", {"sampling": "continuous", **charge[1]})
+        total, begun = _added_up(charge[0], run.loops)
+        note = {"comment": f"set to zero at the beginning of {begun} loop(s); added up"} if begun else {}
+        variables["charge"] = ("time", total, "C", {"sampling": "continuous", **charge[1], **note})
         if step is None:
-            step = np.diff(charge[0], prepend=charge[0][:1])
+            step = np.diff(total, prepend=total[:1])
     elif step is not None:
         variables["charge"] = ("time", np.cumsum(step), "C", {"sampling": "continuous", "derived": "sum of dq"})
 
@@ -404,8 +418,25 @@ def _charges(table: _Table, variables: dict[str, tuple[Any, ...]], elapsed: np.n
         variables["current"] = ("time", instant[0], "A", {"interval": "instant", **instant[1]})
     elif step is not None:
         variables["current"] = ("time", _mean_current(step, elapsed), "A", {"interval": "ending", "derived": "dq/dt"})
-    elif technique == "OCV" or (mode is not None and (mode == 3).all()):
+    elif run.technique == "OCV" or (mode is not None and (mode == 3).all()):
         variables["current"] = ("time", np.zeros(elapsed.size), "A", {"interval": "ending", "derived": "open circuit"})
+
+
+def _added_up(charge: np.ndarray, loops: list[int]) -> tuple[np.ndarray, int]:
+    """Make `Q-Qo` continuous over the loops at which it begins at zero again; give also how many these are.
+
+    It does so in loops over linked techniques, not in those within a Modulo Bat. What flowed in between is in the files of the
+    other techniques.
+    """
+    at = np.array([k for k in loops if 0 < k < charge.size], np.int64)
+    before = charge[at - 1]
+    with np.errstate(invalid="ignore"):
+        again = np.abs(charge[at]) < np.abs(charge[at] - before)  # nearer to zero than to the record before
+    if not again.any():
+        return charge, 0
+    offset = np.zeros(charge.size)
+    offset[at[again]] = before[again]
+    return charge + np.cumsum(offset), int(again.sum())
 
 
 def _mean_current(step: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
@@ -444,9 +475,9 @@ def _controls(table: _Table, variables: dict[str, tuple[Any, ...]], mode: np.nda
             variables[name] = ("time", values, unit, taken[1])
 
 
-def _remaining(table: _Table, variables: dict[str, tuple[Any, ...]], technique: str) -> None:
+def _remaining(table: _Table, variables: dict[str, tuple[Any, ...]], *, is_sweep: bool) -> None:
     """Everything else, by its own name, in its own unit."""
-    names = {**NAMES, "cycle number": "sweep"} if technique.endswith("EIS") else NAMES
+    names = {**NAMES, "cycle number": "sweep"} if is_sweep else NAMES
     for label, values in table.left.items():
         base, unit = table.split[label]
         name = names.get(base) or snake(base)

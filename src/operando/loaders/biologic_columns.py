@@ -1,9 +1,10 @@
 """Column numbers of EC-Lab's binary records, and how a record is laid out.
 
 A record is packed, little-endian, in the order of the column numbers. The numbers of `FLAGS` share one byte, which stands where the first of them
-stands. Each other number has EC-Lab's own label and a type; those in `CONFIRMED` were compared with the text export of the
-same measurement, digit by digit. Those in `UNCONFIRMED` are as commonly reported for this format, not checked against an export:
-they are used only where the record then has exactly the length the file says, and say so in their attribute `evidence`.
+stands. Each other number has EC-Lab's own label and a type; those in `CONFIRMED` and `CONFIRMED_ELSEWHERE` were compared with the text
+export of the same measurement, digit by digit (the latter in files that are not among those of the tests). Those in `UNCONFIRMED` are as
+commonly reported for this format, not checked against an export: they are used only where the record then has exactly the length the file
+says, and say so in their attribute `evidence`.
 """
 
 from __future__ import annotations
@@ -77,9 +78,26 @@ CONFIRMED: dict[int, tuple[str, str]] = {
     471: ("<Ece>/V", _F4),
 }
 
-UNCONFIRMED: dict[int, tuple[str, str]] = {
+CONFIRMED_ELSEWHERE: dict[int, tuple[str, str]] = {
     16: ("Analog IN 1/V", _F4),
     17: ("Analog IN 2/V", _F4),
+    23: ("dQ/mA.h", _F8),
+    168: ("Rcmp/Ohm", _F4),
+    438: ("step time/s", _F8),
+    469: ("z cycle", _U4),
+    473: ("THD Ewe/%", _F4),
+    474: ("THD I/%", _F4),
+    476: ("NSD Ewe/%", _F4),
+    477: ("NSD I/%", _F4),
+    479: ("NSR Ewe/%", _F4),
+    480: ("NSR I/%", _F4),
+    **{484 + h: (f"|Ewe h{h}|/V", _F4) for h in range(2, 8)},
+    **{490 + h: (f"|I h{h}|/A", _F4) for h in range(2, 8)},
+    880: ("Energy we/W.h", _F8),
+}
+"""Of 473 to 497 the text export writes -1 and 0 at a tenth of the frequencies, where the record holds numbers; elsewhere they are equal."""
+
+UNCONFIRMED: dict[int, tuple[str, str]] = {
     18: ("Analog IN 3/V", _F4),
     26: ("Rapp/Ohm", _F4),
     27: ("Ewe-Ece/V", _F4),
@@ -87,7 +105,6 @@ UNCONFIRMED: dict[int, tuple[str, str]] = {
     75: ("Analog OUT/V", _F4),
     78: ("Cs-2/µF-2", _F4),
     163: ("|Estack|/V", _F4),
-    168: ("Rcmp/Ohm", _F4),
     173: ("Cp-2/µF-2", _F4),
     **{240 + n: (f"|E{n}|/V", _F4) for n in range(1, 31)},
     **{270 + n: (f"Phase(Z{n})/deg", _F4) for n in range(1, 31)},
@@ -100,26 +117,21 @@ UNCONFIRMED: dict[int, tuple[str, str]] = {
     424: ("Re(Zstack)/Ohm", _F4),
     425: ("-Im(Zstack)/Ohm", _F4),
     426: ("<Estack>/V", _F4),
-    438: ("step time/s", _F8),
     462: ("Temperature/°C", _F4),
-    469: ("z cycle", _U4),
-    473: ("THD Ewe/%", _F4),
-    474: ("THD I/%", _F4),
-    476: ("NSD Ewe/%", _F4),
-    477: ("NSD I/%", _F4),
-    479: ("NSR Ewe/%", _F4),
-    480: ("NSR I/%", _F4),
-    **{484 + h: (f"|Ewe h{h}|/V", _F4) for h in range(2, 8)},
-    **{490 + h: (f"|I h{h}|/A", _F4) for h in range(2, 8)},
     505: ("Rdc/Ohm", _F4),
     509: ("Acir/Dcir Control", _U1),
+    883: ("Energy we charge/W.h", _F8),
+    884: ("Energy we discharge/W.h", _F8),
 }
 UNCONFIRMED |= {
-    n - 256: ({**UNCONFIRMED, **CONFIRMED}[n]) for n in (434, 435, 438, 441, 467, 468, 469, 473, 474, 476, 477, 479, 480, *range(486, 497))
+    n - 256: ({**UNCONFIRMED, **CONFIRMED_ELSEWHERE, **CONFIRMED}[n])
+    for n in (434, 435, 438, 441, 467, 468, 469, 473, 474, 476, 477, 479, 480, *range(486, 497))
 }
-"""Of these 473 to 497 stand in one file without a twin: there sqrt(h2^2 + ... + h7^2) over |Ewe| (and |I|) is the THD within a few percent.
+"""Of these 883 and 884 stand in one file without a twin, where they are the sum of Ewe dq over charge and over discharge.
 Presumed and not seen in any file here: tables of one-byte numbers (version 0) holding numbers above 255 with 256 taken off; the elements
-of a stack (241 on) going by thirties; 16 to 27, 69, 75, 78, 163, 168, 173, 422 to 426, 438, 462, 469, 505, 509."""
+of a stack (241 on) going by thirties; 18 to 27, 69, 75, 78, 163, 173, 422 to 426, 462, 505, 509."""
+
+_SURE = {**CONFIRMED_ELSEWHERE, **CONFIRMED}
 
 
 @dataclass(frozen=True)
@@ -157,8 +169,8 @@ def record_fields(numbers: tuple[int, ...], size: int, sample: bytes, path: Path
     LoaderError
         The columns cannot be placed.
     """
-    known = {**UNCONFIRMED, **CONFIRMED}
-    for table in (known, CONFIRMED):
+    known = {**UNCONFIRMED, **_SURE}
+    for table in (known, _SURE):
         unknown = [n for n in numbers if n not in FLAGS and n not in table]
         fixed = sum(np.dtype(table[n][1]).itemsize for n in numbers if n in table) + any(n in FLAGS for n in numbers)
         gap = size - fixed
@@ -192,7 +204,7 @@ def _place(numbers: tuple[int, ...], table: dict[int, tuple[str, str]], widths: 
         if number in table:
             label, dtype = table[number]
             width = np.dtype(dtype).itemsize
-            evidence = "confirmed" if number in CONFIRMED else "unconfirmed"
+            evidence = "confirmed" if number in _SURE else "unconfirmed"
         else:
             width = widths[i]
             label, dtype, evidence = f"raw_column_{number}", {1: _U1, 2: _U2, 4: _F4, 8: _F8}[width], "unknown column: type taken from its width"

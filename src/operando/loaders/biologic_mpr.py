@@ -10,7 +10,7 @@ new head   the same with `ff ff ff ff` before the length, and the length as u64:
 
 The date is month, day, year in two digits each, with the separator of the computer's language (`05.15.25`).
 
-- `VMP Set`: settings. u16 at 0 is the technique (4 GCPL, 6 CV, 11 OCV, 24 CA, 25 CP, 29 PEIS, 30 GEIS, 127 MB: by their exports); a length byte and
+- `VMP Set`: settings. u16 at 0 is the technique (see `_CODES`: by their exports); a length byte and
   text each at 7 (comments), 286 (electrode material), 367 (initial state), 448 (electrolyte), 533 (reference electrode); float32 at 263 (mass, mg),
   271, 275 (molar masses, g/mol), 279 (xo), 529 (area), 588 (characteristic mass), 604 (capacity, mA.h); the bytes at 592 and 593 are the
   units of the area (2 cm2, 3 mm2) and of the characteristic mass (1 g, 2 mg). All of them agree with the headers of seven exports.
@@ -36,7 +36,7 @@ the configuration gives it. Stamps that fall on a whole second are taken as good
 **A file cut short** (a copy of a running measurement) gives the whole records it has, the last with the quality INTERRUPTED.
 
 **Not confirmed by a twin**: column numbers of `UNCONFIRMED`; data modules of version 0 (presumed: u8 numbers, records from offset 100) and 10; device
-kinds other than VMP3, VSP, SP-240, SP-300, BCS-805.
+kinds other than those of `_DEVICES`.
 
 **Output.** An echem series; one variable per column, unknown columns as `raw_column_<number>` or `raw_bytes_<number>` with a warning.
 """
@@ -60,11 +60,17 @@ from operando.loaders.biologic_mpt import read_head
 from operando.loaders.text import read_text
 
 TECHNIQUES = ("echem",)
-VERSION = "2"
+VERSION = "3"
 
 MAGIC = b"BIO-LOGIC MODULAR FILE\x1a"
-_CODES = {4: "GCPL", 6: "CV", 11: "OCV", 24: "CA", 25: "CP", 29: "PEIS", 30: "GEIS", 127: "MB"}
-_DEVICES = {5: "VMP3", 6: "VSP", 16: "SP-300", 26: "BCS-805", 27: "SP-240"}
+_CODES = {
+    **{4: "GCPL", 6: "CV", 11: "OCV", 24: "CA", 25: "CP", 28: "WAIT", 29: "PEIS", 30: "GEIS", 50: "ZIR", 51: "CVA", 108: "LSV"},
+    **{117: "CstV", 118: "CstC", 127: "MB", 136: "BCD"},
+}
+_DEVICES = {
+    **{5: "VMP3", 6: "VSP", 12: "VMP-300", 14: "SP-150", 16: "SP-300", 21: "SP-200", 22: "MPG-2", 26: "BCS-805", 27: "SP-240"},
+    34: "VSP-3e",
+}
 # version of the data module -> bytes of the count, bytes of a number, slots, bytes after them
 _LAYOUTS = {0: (1, 1, 95, 0), 2: (1, 2, 200, 0), 3: (1, 2, 200, 1), 10: (2, 2, 500, 1), 11: (2, 2, 500, 1)}
 
@@ -78,6 +84,11 @@ class Module:
     date: str
     length: int
     data: bytes
+
+
+def beside(path: str | os.PathLike[str]) -> list[Path]:
+    """Name the log beside a measurement: it holds the start stamp while the measurement's own LOG module is not written yet."""
+    return [Path(path).with_suffix(suffix) for suffix in (".mpl", ".MPL")]
 
 
 def claims(path: str | os.PathLike[str]) -> str | None:
@@ -294,7 +305,7 @@ def _read_log(module: Module, run: Run) -> None:
     run.channel = str(data[9] + 1)
     device = _DEVICES.get(data[974])
     serial = _text(data, 975)
-    if serial.isalnum():
+    if re.fullmatch(r"[\w.\-]+", serial):
         run.claims["Device"] = f"{device or 'kind ' + str(data[974])} (SN {serial})"
         run.instrument = f"BioLogic {device}" if device else "BioLogic"
     software = _text(data, 951)

@@ -5,7 +5,8 @@ the columns, separated by tabs, and one line per record follows. The decimal sig
 in the header as in the table. Any columns in any order: the user of EC-Lab chose them. The header line may end with a tab that
 the records lack; some exports with `Record Ece` name further columns after an empty name, for which the records hold nothing
 (checked on `<Ewe-Ece>` = `<Ewe>` - `<Ece>`). Any other difference between names and fields means that columns are shifted:
-refused. `XXX` is NaN. A file with N = 3 has no header but these lines.
+refused. `XXX` is NaN. A file with N = 3 has no header but these lines; one exported without any begins with the line of names (with or
+without a blank line before it), and is recognised by these.
 
 **Time.** `time/s` counts from `Acquisition started on : 07/26/2022 22:38:30.190`: month first, the wall clock of the computer, no
 zone. In linked techniques and continued files it counts from the start of the whole experiment, not from `Technique started
@@ -41,15 +42,16 @@ import numpy as np
 import xarray as xr
 
 from operando.contract import LoaderError
-from operando.loaders.biologic import Run, echem_series, read_stamp, technique_of
+from operando.loaders.biologic import Run, echem_series, read_stamp, split_label, technique_of
 from operando.loaders.text import read_numbers, read_text
 
 TECHNIQUES = ("echem",)
-VERSION = "2"
+VERSION = "3"
 
 _FIRST = re.compile(r"\s*(EC|BT)-Lab ASCII FILE", re.IGNORECASE)
 _COUNT = re.compile(r"Nb header lines\s*:\s*(\d+)", re.IGNORECASE)
 _LOOP = re.compile(r"Loop \d+ from point number (\d+) to (\d+)")
+_POTENTIALS = ("Ewe", "<Ewe>", "Ecell", "<Ecell>", "Ewe-Ece", "<Ewe-Ece>")
 _CLOCK = re.compile(r"\d{1,4}[/.\-]\d{1,2}[/.\-]\d{1,4}[ T]\d{1,2}:\d{2}:\d{2}(?:[.,]\d+)?")
 
 
@@ -59,6 +61,8 @@ def claims(path: str | os.PathLike[str]) -> str | None:
         head = read_text(path, limit=4096)
     except LoaderError:
         return None
+    if _bare(head):
+        return "EC-Lab text export without a header"
     first = _FIRST.match(head)
     if first is None or _COUNT.search(head[:500]) is None:
         return None
@@ -86,16 +90,28 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     """
     path = Path(path)
     text = read_text(path)
-    if _FIRST.match(text) is None:
-        raise LoaderError("not an EC-Lab text export", file=path, found=repr(text[:40]), expected="'EC-Lab ASCII FILE'")
-    count = _COUNT.search(text[:500])
-    if count is None:
-        raise LoaderError("the number of header lines is missing", file=path, expected="Nb header lines : N in line 2")
-    line, begin = _column_line(text, int(count[1][:9]), path)
+    if _bare(text):
+        begin = len(text) - len(text.lstrip("\n"))
+        line = begin + 1
+    else:
+        if _FIRST.match(text) is None:
+            raise LoaderError("not an EC-Lab text export", file=path, found=repr(text[:40]), expected="'EC-Lab ASCII FILE'")
+        count = _COUNT.search(text[:500])
+        if count is None:
+            raise LoaderError("the number of header lines is missing", file=path, expected="Nb header lines : N in line 2")
+        line, begin = _column_line(text, int(count[1][:9]), path)
     head, names, body = text[:begin].split("\n")[: line - 1], *_split_off(text, begin)
     run = read_head(head, path.name)
     columns = _records(names, body, line + 1, path, run)
     return echem_series(path, columns, run)
+
+
+def _bare(text: str) -> bool:
+    """Say whether the text begins with EC-Lab's column names: exported without a header."""
+    names = {split_label(name) for name in text[:8192].lstrip("\n").partition("\n")[0].split("\t")}
+    return (
+        ("time", "s") in names and bool(names & {("mode", "1"), ("freq", "Hz")}) and any(base in _POTENTIALS and unit == "V" for base, unit in names)
+    )
 
 
 def read_head(lines: list[str], file_name: str) -> Run:
@@ -217,7 +233,8 @@ def _without_cut_line(body: str, whole: bool, path: Path) -> tuple[str, bool]:
     before = above.rpartition("\n")[2]
     cut = last.count("\t") < before.rstrip("\t").count("\t")
     if not cut and not whole:
-        shapes = [re.sub(r"\d", "0", line.rstrip("\t").rpartition("\t")[2]).lstrip("-") for line in (before, last)]
+        fields = (line.rstrip("\t").rpartition("\t")[2] for line in (before, last))
+        shapes = [re.sub(r"E[+-]", "E+", re.sub(r"\d", "0", field)).lstrip("-") for field in fields]
         cut = "E" in shapes[0] and shapes[0] != shapes[1] and shapes[1] not in ("XXX", "---")
     return (above, True) if cut else (body, False)
 

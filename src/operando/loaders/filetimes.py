@@ -230,7 +230,7 @@ class FileTimes:
             The file has no time at all; the message names the options.
         """
         stamp: Any = None
-        origin = ""
+        origin, marks = "", self.stamp_marks
         fields: dict[str, Any] = {}
         if self.name_pattern:
             stamp, fields = self._pattern.read(path)
@@ -245,8 +245,10 @@ class FileTimes:
                 if not exposure >= 0:
                     raise LoaderError("the log says that the frame ends before it starts", file=path, found=f"{start} to {end}")
             elif end is not None and start is None:
-                stamp = end
+                stamp, marks = end, "end"
         ds = self._with_fields(ds, fields)
+        if "frame" in fields:
+            ds.attrs["rank"] = int(fields.get("scan", 0)) * 10**12 + int(fields["frame"])
         written = ds.attrs.get("time_origin") != "counter"
         if stamp is None and not written:
             if self.start is not None:
@@ -270,10 +272,23 @@ class FileTimes:
         ds = self._exposed(ds, exposure)
         if stamp is not None:
             stamps, zoned = as_stamps(stamp)
-            ds = self._anchor(ds, stamps[()], origin, utc=zoned, marks=self.stamp_marks if origin in ("filename", "log") else "start")
+            ds = self._anchor(ds, stamps[()], origin, utc=zoned, marks=marks if origin in ("filename", "log") else "start")
         if self.time_uncertainty is not None:
             ds.attrs["time_uncertainty_s"] = float(self.time_uncertainty)
         return ds
+
+    def logged(self, path: Path) -> tuple[str | None, str | None, float | None] | None:
+        """Give what the log says of a file (start, end, exposure in s); None if there is no log or the file is not in it.
+
+        Raises
+        ------
+        ConfigError, LoaderError
+            The log cannot be read.
+        """
+        if not self.times_from:
+            return None
+        table = _read_log(self.base / str(self.times_from["file"]), tuple(sorted(self.times_from.items())))
+        return table.get(path.name) or table.get(path.stem)
 
     @property
     def _pattern(self) -> NamePattern:
@@ -346,15 +361,15 @@ class FileTimes:
         return out
 
     def _log_row(self, path: Path) -> tuple[str | None, str | None, float | None]:
-        table = _read_log(self.base / str((self.times_from or {})["file"]), tuple(sorted((self.times_from or {}).items())))
-        row = table.get(path.name) or table.get(path.stem)
+        row = self.logged(path)
         if row is None:
+            table = _read_log(self.base / str((self.times_from or {})["file"]), tuple(sorted((self.times_from or {}).items())))
             raise LoaderError(
                 "the file is not in the log",
                 file=path,
                 found=f"{len(table)} names such as {next(iter(table), '-')!r}",
                 expected=path.name,
-                hint="check times_from:",
+                hint="complete the log, or check times_from:",
             )
         return row
 

@@ -7,6 +7,7 @@ import fnmatch
 import glob as globbing
 import json
 import traceback
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def expand(patterns: str | Path | Sequence[str | Path], base: Path = Path()) -> 
     for pattern in [patterns] if isinstance(patterns, str | Path) else patterns:
         full = str(base / pattern)  # an absolute pattern stands alone; the folder's own name is no pattern
         hits = [full] if Path(full).is_file() else globbing.glob(str(Path(globbing.escape(str(base))) / pattern), recursive=True)
-        files = sorted((Path(h) for h in hits if Path(h).is_file()), key=lambda p: natural_key(p.as_posix()))
+        files = sorted((Path(h) for h in hits or _composed(Path(full)) if Path(h).is_file()), key=lambda p: natural_key(p.as_posix()))
         if not files:
             folder = Path(full).parent
             while not folder.is_dir():
@@ -42,10 +43,18 @@ def expand(patterns: str | Path | Sequence[str | Path], base: Path = Path()) -> 
                 "no file matches",
                 file=full,
                 found=f"{folder} holds {', '.join(there) or 'nothing'}" + (" ..." if len(there) == 6 else ""),
-                hint="correct files:",
+                hint="write / between folders, not \\" if "\\" in str(pattern) else "correct files:",
             )
         found.update(dict.fromkeys(files))
     return list(found)
+
+
+def _composed(full: Path) -> list[Path]:
+    """Find names that only write their accents in another way: macOS takes them apart (u and two dots), keyboards do not."""
+    if not full.parent.is_dir():
+        return []
+    wanted = unicodedata.normalize("NFC", full.name)
+    return [p for p in full.parent.iterdir() if p.name != full.name and fnmatch.fnmatchcase(unicodedata.normalize("NFC", p.name), wanted)]
 
 
 def check_options(loader: Loader, options: Mapping[str, Any], general: Iterable[str] = (), *, file: object = None) -> None:
@@ -108,7 +117,7 @@ def load_file(loader: Loader, path: Path, options: Mapping[str, Any] | None = No
         raise
     except MemoryError as error:
         raise LoaderError("the file asks for more memory than there is", file=path, hint="it is damaged, or too large to read whole") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise LoaderError(
             f"cannot be read as {loader.name}: {type(error).__name__}: {error}",
             file=path,
@@ -164,6 +173,15 @@ def _fits(values: np.ndarray, wanted: Any, file: object) -> np.ndarray:
     return np.array([fnmatch.fnmatchcase(str(v), str(wanted)) for v in values], bool)
 
 
+def rank_of(ds: xr.Dataset) -> int:
+    """Say where a file stands in the order of acquisition: by `{frame}` (and `{scan}`) in its name, else by its first stamp.
+
+    A clock that is set back, or an hour that autumn repeats, does not change the order that frame numbers give.
+    """
+    rank = ds.attrs.get("rank")
+    return int(rank) if rank is not None else int(ds["source_time"].values[0].astype("datetime64[ns]").astype(np.int64))
+
+
 def axis_of(ds: xr.Dataset) -> str | None:
     """Name the axis of a series' signal; None for one value per time."""
     technique = TECHNIQUES[ds.attrs["technique"]]
@@ -199,7 +217,12 @@ def concatenate(many: Sequence[xr.Dataset]) -> xr.Dataset:
             out[name] = model
             continue
         pieces = [_piece(ds, name, model) for ds in many]
-        out[name] = xr.Variable(("time", *[d for d in model.dims if d != "time"]), np.concatenate(pieces), model.attrs)
+        try:
+            values = np.concatenate(pieces)
+        except (TypeError, ValueError) as error:  # a number here, a time or text there
+            found = ", ".join(dict.fromkeys(f"{p.dtype} {p.shape[1:] or ''}".strip() for p in pieces))
+            raise LoaderError(f"{name!r} is not of one kind in all files", file=_source(first), found=found) from error
+        out[name] = xr.Variable(("time", *[d for d in model.dims if d != "time"]), values, model.attrs)
     coords = {str(c) for ds in many for c in ds.coords}
     joined = xr.Dataset({k: v for k, v in out.items() if k not in coords}, coords={k: v for k, v in out.items() if k in coords})
     joined.attrs = dict(first.attrs)

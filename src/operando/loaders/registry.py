@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from operando.contract import ConfigError, LoaderError, OperandoError
@@ -30,6 +29,9 @@ class Loader:
         `load(path, **options) -> Dataset | list[Dataset]` of one file.
     claims
         `claims(path) -> str | None`: a few words on what the file is if its content says that it is this format.
+    beside
+        `beside(path) -> list of paths`: other files that it reads for this one, there or not (a log of the same run). When one of them appears or
+        changes, the file is read again.
     techniques
         What it can return.
     version
@@ -41,6 +43,7 @@ class Loader:
     name: str
     read: Callable[..., Any]
     claims: Callable[[Path], str | None] | None
+    beside: Callable[[Path], list[Path]] | None
     techniques: tuple[str, ...]
     version: str
     description: str
@@ -56,17 +59,18 @@ class Loader:
 
 def _from_object(name: str, thing: Any, origin: str) -> Loader:
     """Make a Loader of a module with `load`, or of a load function."""
-    module: ModuleType = thing if inspect.ismodule(thing) else sys.modules[thing.__module__]
     read = getattr(thing, "load", None) if inspect.ismodule(thing) else thing
     if not callable(read):
         raise LoaderError(
             "the loader has no load function", file=origin, found=repr(thing), expected="a module with load(path, **options), or that function"
         )
+    module: Any = thing if inspect.ismodule(thing) else sys.modules.get(getattr(thing, "__module__", ""), thing)
     dossier = inspect.cleandoc((read.__doc__ if not inspect.ismodule(thing) and not module.__doc__ else module.__doc__) or "")
     return Loader(
         name=name,
         read=read,
         claims=getattr(module, "claims", None),
+        beside=getattr(module, "beside", None),
         techniques=tuple(getattr(module, "TECHNIQUES", ())),
         version=str(getattr(module, "VERSION", "0")),
         description=(dossier.splitlines() or ["(no description)"])[0],
@@ -148,7 +152,7 @@ def _from_file(spec: str, base: Path) -> Loader:
         sys.modules[module_spec.name] = module
         module_spec.loader.exec_module(module)
         thing = getattr(module, function) if function else module
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise LoaderError(f"the loader cannot be imported: {type(error).__name__}: {error}", file=path) from error
     made = _from_object(spec, thing, str(path))
     # its own text is its version: an edited loader file is another loader

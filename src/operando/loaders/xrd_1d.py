@@ -2,13 +2,16 @@ r"""One diffraction pattern per text file: .xy, .xye, .dat, .chi, .csv, GSAS .fx
 
 What the bytes mean
 -------------------
-Two or three columns (axis, intensity, standard error of the intensity) under any header, separated by blanks, tabs, commas
+Two or three columns (axis, intensity, standard error of the intensity), or more with labels, under any header, separated by blanks, tabs, commas
 or semicolons, with decimal point or comma. Four layouts have more to say and are recognised by their header:
 
 - fit2d `.chi`: title, axis label, intensity label, number of points; the count is checked.
 - `start step end` in a header line, then the intensities alone, several per line (Philips PW3710 ASCII, FullProf free
-  format, DBWS): recognised when exactly (end - start) / step + 1 numbers follow.
+  format, DBWS): recognised when exactly (end - start) / step + 1 numbers follow, or twice as many (then errors, as at PSI).
 - GSAS `BANK ... CONS ... FXYE`: the axis is in hundredths of a degree; the count is checked.
+- GSAS `BANK ... CONST start step`, fixed fields of 8 characters: STD (counts, error sqrt(counts / sets)) and ESD (value, error).
+- Bruker UXD (`_2THETACOUNTS`, or `_COUNTS` with `_START` and `_STEPSIZE`) and Rigaku RAS (`*RAS_INT_START`: angle, intensity,
+  attenuation factor, which is multiplied in), one range per file.
 - 11-BM headers (`Scan time = APR 12, 2017 01:23:16.472073`, `Calibrated wavelength = ...`).
 
 The axis
@@ -21,15 +24,16 @@ beyond 60 but not beyond 180. Everything else is refused with the option's name:
 
 Where the time comes from
 -------------------------
-The 11-BM and PW3710 headers (local time of the instrument, no zone), or options `header_time` (regular expression with the
-group `start`), `time_format`, `header_exposure`, `header_end`. Otherwise the file holds no time and the source's
+The 11-BM, PW3710, UXD and RAS headers (local time of the instrument, no zone; a RAS date that may be read in two ways is not
+used), or options `header_time` (regular expression with the group `start`), `time_format`, `header_exposure`, `header_end`. Otherwise the file holds no time and the source's
 options (`start:`, `name_pattern:`, `times_from:`, `mtime:`) give it. 11-BM's stamp is taken as the start of the scan; exposure is
 number of steps x time per step, in both.
 
 What is assumed
 ---------------
 A wavelength without a unit in a header is in angstrom. Where a header gives the K-alpha doublet, q is that of K-alpha 1; K-alpha 2
-and the ratio are attributes. A third column is the standard error unless its label says otherwise.
+and the ratio are attributes. A third column is the standard error unless its label says otherwise; without a label it is `column_3` if it is
+constant or (except in .xye) about as large as the intensity, as a background is.
 
 Output
 ------
@@ -63,11 +67,12 @@ import xarray as xr
 
 from operando.contract import LoaderError, series
 from operando.loaders.diffraction import diffraction_axis, intensity_variables, wavelength_angstrom
-from operando.loaders.spectrum_text import Columns, HeaderTimes, header_numbers, header_times, read_columns, resolution
-from operando.loaders.text import parse_local, read_text
+from operando.loaders.spectrum_text import Columns, header_numbers, header_times, read_columns
+from operando.loaders.text import read_text
+from operando.loaders.xrd_layouts import BANK, header_wavelength, known_times, read_pattern
 
 TECHNIQUES = ("xrd",)
-VERSION = "1"
+VERSION = "2"
 
 _TWO_THETA = re.compile(r"(?<![a-z])(2[\s_-]*th(eta)?|two[\s_-]*theta|t?tth|ttheta|2\s*θ|2θ|diffraction angle)", re.IGNORECASE)
 _Q = re.compile(r"(?<![a-z*])q(?![a-z])", re.IGNORECASE)
@@ -76,8 +81,8 @@ _PER_NM = re.compile(r"nm\s*\^?[-⁻]\s*[1¹]|1\s*/\s*nm|inverse\s*n|nm\^\{-1\}"
 _PER_ANGSTROM = re.compile(r"(å|\ba|_a|angstroms?|\(a|\[a)\s*\^?\{?[-⁻]\s*[1¹]|1\s*/\s*(å|a)|inverse\s*(a|å)", re.IGNORECASE)
 _RADIANS = re.compile(r"_rad\b|\brad(ian)?s?\b", re.IGNORECASE)
 _ERROR = re.compile(r"sig|err|esd|std|unc|^d[iy]$|^e$|^ey$|^±$", re.IGNORECASE)
-_GRID = re.compile(r"\s*(-?\d+\.?\d*)[\s,]+(\d*\.?\d+)[\s,]+(-?\d+\.?\d*)(?:[\s,]+(.*))?$")
-_BANK = re.compile(r"BANK\s+\d+\s+(\d+)\s+(\d+)\s+(\w+)\s+\S+\s+\S+.*?(\w+)\s*$", re.IGNORECASE)
+_INTENSITY = re.compile(r"(raw )?(intensity|counts|y_?obs|i_?obs|det1?cnts?|i)\b(?!.*(calc|err|sig))", re.IGNORECASE)
+_ELSE = re.compile(r"SpecsLab|kinetic energy|binding energy|photoelectron", re.IGNORECASE)
 _OTHER_SERIES = (".gr", ".iq", ".sq", ".fq", ".chik", ".xmu", ".xdi", ".nor", ".prj")
 
 
@@ -108,47 +113,36 @@ def load(
         Not a pattern, an axis that cannot be told, or a count that does not fit.
     """
     path = Path(path)
-    text = read_text(path)
-    lines = text.split("\n")
-    grid = _read_grid(lines, path)
+    block, layout = read_pattern(read_text(path), path)
+    header = block.header
     errors: np.ndarray | None = None
     extra: dict[str, tuple[Any, ...]] = {}
     note = ""
     units: str | None = None
-    if grid is not None:
-        header, x, intensity = grid
-        found_axis = axis or "two_theta"
-        counts_label = ""
+    ix, iy, ie = _pick(block, path, x_column, intensity_column, errors_column)
+    x, intensity = block.values[:, ix], block.numbers(iy)
+    if ie is not None:
+        errors = block.values[:, ie]
+        if (errors < 0).any():
+            raise LoaderError("the errors are negative", file=path, found=float(np.nanmin(errors)), hint="name their column, or errors_column: none")
+    counts_label = " ".join([*block.labels[iy : iy + 1], *block.units[iy : iy + 1]])
+    if axis is not None:
+        found_axis = axis
+    elif layout:
+        found_axis = "two_theta"
     else:
-        block, gsas = _read_block(text, lines, path)
-        header = block.header
-        ix, iy, ie = _pick(block, path, x_column, intensity_column, errors_column)
-        x, intensity = block.values[:, ix], block.numbers(iy)
-        if ie is not None:
-            errors = block.values[:, ie]
-            if (errors < 0).any():
-                raise LoaderError(
-                    "the errors are negative", file=path, found=float(np.nanmin(errors)), hint="name their column, or errors_column: none"
-                )
-        if gsas:
-            x = x / 100.0
-        counts_label = block.labels[iy] if block.labels else ""
-        if axis is not None:
-            found_axis = axis
-        elif gsas:
-            found_axis = "two_theta"
-        else:
-            found_axis, units, note = _guess_axis(_axis_label(block, ix), header, x, path)
-        for i in range(block.values.shape[1]):
-            if i not in (ix, iy, ie) and block.labels:
-                name = re.sub(r"\W+", "_", block.labels[i]).strip("_").lower() or f"column_{i + 1}"
-                if errors_column != "none" and name not in ("intensity", "q", "two_theta", "time"):
-                    extra[name] = (block.numbers(i), block.units[i] if block.units else "1")
+        found_axis, units, note = _guess_axis(_axis_label(block, ix), header, x, path)
+    for i in range(block.values.shape[1]):
+        if i in (ix, iy, ie) or errors_column == "none" or not (block.labels or block.values.shape[1] == 3):
+            continue
+        name = re.sub(r"\W+", "_", block.labels[i]).strip("_").lower() if block.labels else ""
+        if name not in ("intensity", "q", "two_theta", "time") and np.isfinite(block.values[:, i]).any():
+            extra[name if re.match("[a-z]", name) else f"column_{i + 1}"] = (block.numbers(i), block.units[i] if block.units else "1")
     if not np.isfinite(intensity).any():
         raise LoaderError("no intensity is a number", file=path)
 
     attrs: dict[str, Any] = {}
-    lam, doublet = _header_wavelength(header)
+    lam, doublet = header_wavelength(header)
     attrs.update(doublet)
     if lam is not None:
         attrs["header_wavelength"] = lam
@@ -168,7 +162,7 @@ def load(
     if header_time is not None:
         times = header_times(header, path, time=header_time, exposure=header_exposure, end=header_end, formats=time_format)
     else:
-        times = _known_times(header, intensity.size)
+        times = known_times(header, intensity.size)
     values = header_numbers(header, header_values, path)
     if title := _title(header):
         attrs["title"] = title
@@ -185,74 +179,12 @@ def load(
     )
 
 
-def _read_grid(lines: list[str], path: Path) -> tuple[list[str], np.ndarray, np.ndarray] | None:
-    """Read `start step end` and the intensities on that grid; None if the file is no such thing."""
-    for number, line in enumerate(lines[:40]):
-        match = _GRID.match(line) if len(line) < 300 else None
-        if match is None:
-            continue
-        start, step, end = (float(match.group(i)) for i in (1, 2, 3))
-        words = bool(re.search(r"[A-Za-z]{2}", match.group(4) or ""))
-        if not (step > 0 and end > start and end - start < 1e4 * step * 1e3 and abs(end) <= 180 and (words or not match.group(4))):
-            continue
-        expected = int(round((end - start) / step)) + 1
-        body = " ".join(lines[number + 1 :]).replace(",", " ").split()
-        if abs((end - start) / step + 1 - expected) > 0.01 or expected < 3:
-            continue
-        numbers = [word for word in body[: expected + 1] if re.fullmatch(r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?", word)]
-        if len(body) != expected or len(numbers) != expected:
-            if "steptime" in line.lower():
-                raise LoaderError(
-                    "the number of intensities does not fit the header (a half-written or shuffled file?)",
-                    file=path,
-                    found=f"{len(numbers) if len(numbers) < len(body) <= expected else len(body)} intensities",
-                    expected=f"{expected} from {start:g} to {end:g} in steps of {step:g}",
-                )
-            continue
-        integers = all(word.lstrip("+-").isdigit() for word in body)
-        values = np.array([float(word) for word in body])
-        return lines[: number + 1], start + step * np.arange(expected), values.astype(np.int64) if integers and abs(values).max() < 2**53 else values
-    return None
-
-
-def _read_block(text: str, lines: list[str], path: Path) -> tuple[Columns, bool]:
-    """Read the columns; check the count of points where the header gives one; say whether it is a GSAS bank."""
-    for number, line in enumerate(lines[:400]):
-        match = _BANK.match(line.strip())
-        if match is None:
-            continue
-        if match.group(3).upper() != "CONS" or match.group(4).upper() not in ("FXYE", "FXY"):
-            raise LoaderError(
-                "a GSAS bank of another kind",
-                file=path,
-                found=line.strip()[:80],
-                expected="BANK ... CONS ... FXYE",
-                hint="export it from GSAS-II as .xye",
-            )
-        block = read_columns("\n".join(lines[number + 1 :]), path, first_line=number + 2)
-        block.header[:0] = lines[: number + 1]
-        _check_count(block, int(match.group(1)[:12]), path)
-        return block, True
-    block = read_columns(text, path)
-    filled = [line for line in block.header if line.strip()]
-    if len(filled) >= 3 and re.fullmatch(r"\s*\d{1,9}(\s+\d+)?\s*", filled[-1]):
-        _check_count(block, int(filled[-1].split()[0]), path)
-    return block, False
-
-
-def _check_count(block: Columns, expected: int, path: Path) -> None:
-    if block.values.shape[0] != expected:
-        raise LoaderError(
-            "the number of points does not fit the header (a half-written file?)",
-            file=path,
-            found=f"{block.values.shape[0]} points",
-            expected=expected,
-        )
-
-
 def _pick(block: Columns, path: Path, x: str | int | None, y: str | int | None, e: str | int | None) -> tuple[int, int, int | None]:
     """Choose the columns: the first three unless options say otherwise."""
     width = block.values.shape[1]
+    told = _told(block.labels) if width > 3 else None
+    if told is not None:
+        x, y = told[0] + 1 if x is None else x, told[1] + 1 if y is None else y
     if width > 3 and (x is None or y is None):
         raise LoaderError(
             "which columns are axis and intensity cannot be told",
@@ -268,9 +200,35 @@ def _pick(block: Columns, path: Path, x: str | int | None, y: str | int | None, 
         return ix, iy, None
     if e is not None:
         return ix, iy, block.column(e, path, "errors_column")
-    if width == 3 and {ix, iy} == {0, 1} and (not block.labels or _ERROR.search(block.labels[2])):
+    if width == 3 and {ix, iy} == {0, 1} and (_ERROR.search(block.labels[2]) if block.labels else _like_errors(block, path)):
         return ix, iy, 2
+    if width > 3 and block.labels:
+        named = [i for i, label in enumerate(block.labels) if _ERROR.search(label) and i not in (ix, iy)]
+        if len(named) == 1:
+            return ix, iy, named[0]
     return ix, iy, None
+
+
+def _like_errors(block: Columns, path: Path) -> bool:
+    """Tell whether an unlabelled third column may be standard errors: a background or a calculated pattern is as large as the intensity."""
+    if path.suffix.lower() in (".xye", ".fxye"):
+        return True
+    intensity, third = np.abs(block.values[:, 1]), block.values[:, 2]
+    if (third < 0).any():
+        return True  # and then refused, by that name
+    if not np.isfinite(third).any() or np.ptp(third) == 0:
+        return False
+    typical = float(np.nanmedian(intensity))
+    return typical <= 20 or float(np.nanmedian(third)) < 0.5 * typical
+
+
+def _told(labels: Sequence[str]) -> tuple[int, int] | None:
+    """Find the columns of axis and intensity among many labels; None unless exactly one of each is there."""
+    axes = [i for i, label in enumerate(labels) if _label_axis(label)]
+    signals = [i for i, label in enumerate(labels) if _INTENSITY.match(label.strip())]
+    if len(axes) == 1 and len(signals) == 1 and axes != signals:
+        return axes[0], signals[0]
+    return None
 
 
 def _axis_label(block: Columns, index: int) -> str:
@@ -320,60 +278,11 @@ def _guess_axis(label: str, header: list[str], x: np.ndarray, path: Path) -> tup
     if _TWO_THETA.search("\n".join(header)):
         return "two_theta", None, ""
     reach = float(np.nanmax(np.abs(x))) if np.isfinite(x).any() else math.inf
-    if path.suffix.lower() in (".xy", ".xye") and reach <= 180:
+    if path.suffix.lower() in (".xy", ".xye") and reach <= 180 and not _ELSE.search("\n".join(header)):
         return "two_theta", None, f"{path.suffix} without a label holds two_theta"
     if 60 < reach <= 180 and not label:
         return "two_theta", None, "no other axis of a pattern runs from below 60 to between 60 and 180"
     raise refused
-
-
-def _header_wavelength(header: list[str]) -> tuple[float | None, dict[str, Any]]:
-    """Find a wavelength (angstrom) in the header; the K-alpha doublet as attributes."""
-    text = "\n".join(header)
-    pair = re.search(r"Alpha1\s+([\d.]+)\s+Alpha2\s+([\d.]+)(?:\s+Ratio\s+([\d.]+))?", text, re.IGNORECASE)
-    try:
-        if pair:
-            attrs = {"wavelength_k_alpha_2": float(pair.group(2)), "wavelength_of": "K-alpha 1"}
-            if pair.group(3):
-                attrs["ratio_k_alpha_2"] = float(pair.group(3))
-            lam = float(pair.group(1))
-            return (lam, attrs) if 0.01 <= lam <= 100 else (None, {})
-        match = re.search(
-            r"\b(?:wave[\s_]?length|lambda)\b[^\d\n]{0,20}?[:=\s]\s*(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(m|nm|pm|a|å|angstroms?)?\b", text, re.IGNORECASE
-        )
-        if match is None:
-            return None, {}
-        factor = {"m": 1e10, "nm": 10.0, "pm": 0.01}.get((match.group(2) or "a").lower(), 1.0)
-        lam = float(f"{float(match.group(1)) * factor:.12g}")  # 4.066e-11 m is 0.4066, not 0.40659999999999996
-    except ValueError:
-        return None, {}
-    return (lam, {}) if 0.01 <= lam <= 100 else (None, {})
-
-
-def _known_times(header: list[str], n: int) -> HeaderTimes:
-    """Read the stamps of the headers this loader knows; nothing found is no fault."""
-    text = "\n".join(header)
-    for pattern, formats, per_step, steps in (
-        (
-            r"Scan time\s*=\s*(\w{3} \d{1,2}, \d{4} \d{1,2}:\d\d:\d\d(?:\.\d{1,6})?)",
-            ("%b %d, %Y %H:%M:%S.%f", "%b %d, %Y %H:%M:%S"),
-            r"Time per step \(sec\)\s*=\s*([\d.]+)",
-            r"No\. steps\s*=\s*(\d+)",
-        ),
-        (r"MeasureDateTime\s+(\d{1,2}/\d{1,2}/\d{4}\s+\d{1,2}:\d\d)", ("%d/%m/%Y %H:%M",), r"StepTime\s+([\d.]+)", None),
-    ):
-        match = re.search(pattern, text, re.IGNORECASE)
-        stamp = parse_local(" ".join(match.group(1).split()), formats) if match else None
-        if match is None or stamp is None:
-            continue
-        seconds = re.search(per_step, text, re.IGNORECASE)
-        count = re.search(steps, text, re.IGNORECASE) if steps else None
-        try:
-            exposure = float(seconds.group(1)) * (int(count.group(1)) if count else n) if seconds and (count or not steps) else math.nan
-        except (ValueError, OverflowError):
-            exposure = math.nan
-        return HeaderTimes(stamp.isoformat(), exposure if exposure < 1e8 else math.nan, resolution(match.group(1)))
-    return HeaderTimes()
 
 
 def _title(header: list[str]) -> str:
@@ -394,24 +303,36 @@ def claims(path: str | os.PathLike[str]) -> str | None:
     try:
         text = read_text(path, limit=65536)
         head = text[:4000]
-        if re.search(r"\b[FSG]\([QqRr]\)|\bchi\(k\)|Raman|absorbance|Ewe/V", head):
+        if re.search(r"\b[FSG]\([QqRr]\)|\bchi\(k\)|Raman|absorbance|Ewe/V", head) or _ELSE.search(head):
             return None
         lines = text.split("\n")
-        if any(_BANK.match(line.strip()) for line in lines[:400]):
-            return "GSAS powder pattern (FXYE)" if re.search(r"CONS.*FXYE?\s*$", head, re.MULTILINE | re.IGNORECASE) else None
+        bank = next((match for line in lines[:400] if (match := BANK.match(line.strip()))), None)
+        if bank is not None:
+            kind = bank.group(4).split()[-1].upper()
+            return f"GSAS powder pattern ({kind})" if bank.group(3).upper().startswith("CONS") and kind in ("FXYE", "FXY", "STD", "ESD") else None
+        if re.search(r"^_2THETA(COUNTS|CPS|COUNTSPERSECOND)\s*$", text, re.MULTILINE | re.IGNORECASE) and "_FILEVERSION" in text[:4000].upper():
+            return "powder pattern, Bruker UXD"
+        if head.startswith("*RAS_DATA_START") and re.search(r"^\*RAS_INT_START", text, re.MULTILINE):
+            return "powder pattern, Rigaku RAS"
         if re.search(r"MeasureDateTime.*StepTime", head):
             return "powder pattern, PW3710 ASCII"
         whole = path.stat().st_size <= 65536
         block = read_columns(text if whole else "\n".join(lines[:-1]), path)
-        if block.values.shape[1] not in (2, 3) or block.values.shape[0] < 5:
+        ix = 0
+        if block.values.shape[1] not in (2, 3):
+            told_columns = _told(block.labels)
+            if told_columns is None or not re.search("theta|tth|angle", block.labels[told_columns[0]], re.IGNORECASE):
+                return None
+            ix = told_columns[0]
+        if block.values.shape[0] < 5:
             return None
-        ascending = bool((np.diff(block.values[:, 0]) > 0).all() or (np.diff(block.values[:, 0]) < 0).all())
+        ascending = bool((np.diff(block.values[:, ix]) > 0).all() or (np.diff(block.values[:, ix]) < 0).all())
         if not ascending:
             return None
-        low, high = float(block.values[:, 0].min()), float(block.values[:, 0].max())
+        low, high = float(block.values[:, ix].min()), float(block.values[:, ix].max())
         if low < -180 or high > 400:
             return None
-        label = _axis_label(block, 0)
+        label = _axis_label(block, ix)
         told = _label_axis(label)
         if told is not None and told[1] != "?" and not (told[0] == "d"):
             return f"diffraction pattern over {told[0]}"

@@ -87,11 +87,13 @@ def align_frames(
     Raises
     ------
     ClockError
-        Series that are not on UTC, a clock that may not be applied, sweeps that are no intervals.
+        Series that are not on UTC, electrochemistry that is none, a clock that may not be applied, sweeps that are no intervals.
 
     Notes
     -----
-    Memory beside what is given: about 25 bytes per record of the electrochemistry, 300 per frame, and up to 100 MB for shifted windows.
+    Memory beside what is given: about 50 bytes per record of the electrochemistry, 300 per frame, and 30 MB for shifted
+    exposures. `<name>_errors` is the root mean square of how far the mean moves from the one reported when the clock is
+    drawn at random (`errors_of_time`).
     TIME_UNCERTAIN marks frames whose 1 sigma exceeds both their exposure and 1 s, and frames of a segment for which a list
     of clocks holds none.
     """
@@ -128,6 +130,12 @@ def align_frames(
         flags |= AlignmentFlag.UNALIGNED
         out |= _nothing(n)
     else:
+        if echem.attrs.get("technique", "echem") != "echem":
+            raise ClockError(
+                "what is given as the electrochemistry is none",
+                found=f"a series of technique {echem.attrs['technique']}",
+                hint="align(series, echem): the frames first, then the electrochemistry of their cell",
+            )
         if not is_timeline(echem):
             echem = annotate(echem, echem_timeline(echem))
         text = _RULE_OF_CURRENT.get(interval_rule(echem), _RULE_OF_CURRENT["instant"])[1]
@@ -348,27 +356,28 @@ def _on_track(
     plan += [(name, "step", "V", "potential", _RULE_OF_VOLTAGE) for name in ("potential_we", "potential_ce") if name in echem.variables]
     out: dict[str, tuple[Any, ...]] = {}
     inside = np.zeros(n, bool)
-    for name, how, units, words, text in plan:
-        if name not in echem.variables:
+    channels = {name: (track.take(np.asarray(echem[name].values, dtype=float)), how) for name, how, *_ in plan if name in echem.variables}
+    found = over_exposures(t, channels, begin, end, sigma, steps=track.steps, gaps=track.gaps)
+    for name, _, units, words, text in plan:
+        if name not in found:
             out |= {k: v for k, v in _nothing(n).items() if k == name or k.startswith(f"{name}_")}
             continue
-        values = track.take(np.asarray(echem[name].values, dtype=float))
-        found = over_exposures(t, values, begin, end, sigma, rule=how, steps=track.steps, gaps=track.gaps)
-        inside |= found["step_inside"]
+        of = found[name]
+        inside |= of["step_inside"]
         words = str(echem[name].attrs.get("long_name", words))
-        out[name] = ("time", found["mean"], {"units": units, "long_name": words, "cell_methods": "time: mean", "interpolation": text})
+        out[name] = ("time", of["mean"], {"units": units, "long_name": words, "cell_methods": "time: mean", "interpolation": text})
         if name != "charge":
-            out[f"{name}_std"] = ("time", found["std"], {"units": units, "long_name": f"{words}: spread inside the exposure"})
-        out[f"{name}_errors"] = ("time", found["errors"], {"units": units, "long_name": f"{words}: effect of 1 sigma of time on the mean"})
+            out[f"{name}_std"] = ("time", of["std"], {"units": units, "long_name": f"{words}: spread inside the exposure"})
+        out[f"{name}_errors"] = ("time", of["errors"], {"units": units, "long_name": f"{words}: effect of 1 sigma of time on the mean"})
         if name == "voltage":
-            out["voltage_slope"] = ("time", found["slope"], {"units": "V/s", "long_name": "slope of the voltage over the exposure, least squares"})
+            out["voltage_slope"] = ("time", of["slope"], {"units": "V/s", "long_name": "slope of the voltage over the exposure, least squares"})
     flags[inside & here] |= AlignmentFlag.STEP_INSIDE
 
     soc = track.take(np.asarray(echem["soc"].values, dtype=float))
     attrs = {"units": "1", "long_name": "state of charge", "cell_methods": "time: mean"}
     attrs |= {key: value for key, value in echem["soc"].attrs.items() if key.startswith(("charge_at", "reference"))}
     if np.isfinite(soc).any():
-        mean = over_exposures(t, soc, begin, end, None, rule="linear", gaps=track.gaps)["mean"]
+        mean = over_exposures(t, {"soc": (soc, "linear")}, begin, end, gaps=track.gaps)["soc"]["mean"]
     else:
         mean = np.full(n, np.nan)
     out["soc"] = ("time", mean, attrs)

@@ -1,81 +1,58 @@
-"""One channel averaged over exposures: its mean, its spread inside each, and what the clock's uncertainty does to the mean."""
+"""Channels averaged over exposures: their mean, their spread inside each, and what the clock's uncertainty does to the mean."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from operando.contract.errors import ClockError
+from operando.timeline.uncertainty import errors_of_time
 from operando.timeline.windows import window_statistics
 
 _NS = 10**9
-_BATCH = 50_000  # frames whose shifted windows are computed together: up to 100 MB
-
-# The clock moves a window by z sigma, z normal. Nodes of z, and the share of the distribution each stands for: half of each
-# neighbouring cell, so that a step of the signal between two nodes counts half. The spread of a straight line comes out exact.
-_NODES = np.array([-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0])
-_WEIGHTS = np.array([0.00380, 0.01075, 0.03030, 0.06790, 0.12085, 0.17070, 0.17070, 0.12085, 0.06790, 0.03030, 0.01075, 0.00380])
-_LINE = float(np.sqrt(np.sum(_WEIGHTS * _NODES**2)))
-
 
 def over_exposures(
     times: np.ndarray,
-    values: np.ndarray,
+    channels: Mapping[str, tuple[np.ndarray, str]],
     begin: np.ndarray,
     end: np.ndarray,
-    sigma: np.ndarray | None,
+    sigma: np.ndarray | None = None,
     *,
-    rule: str,
     steps: np.ndarray | None = None,
     gaps: np.ndarray | None = None,
-) -> dict[str, np.ndarray]:
-    """Average a channel over exposures.
+) -> dict[str, dict[str, np.ndarray]]:
+    """Average channels over exposures.
 
     Parameters
     ----------
-    times, values
+    times
         Records, int64 nanoseconds that do not decrease.
+    channels
+        Name -> (values, rule of `window_statistics`).
     begin, end
         Exposures, int64 nanoseconds.
     sigma
         1 sigma of each exposure's place in time, s; None leaves `errors` out.
-    rule, steps, gaps
+    steps, gaps
         See `window_statistics`.
 
     Returns
     -------
     dict
-        `mean`, `std`, `slope` (per s), `coverage`, `step_inside`, `errors`.
-
-    Notes
-    -----
-    `errors` is the larger of |mean(t + sigma) - mean(t - sigma)| / 2 and the spread of the mean over a clock error drawn
-    from a normal distribution (12 shifts up to 3 sigma). The first alone is blind to a step a little more than one sigma
-    away, where a draw in six crosses it. Where a shifted window finds no record, the opposite shift stands for it.
+        For each channel `mean`, `std`, `slope` (per s), `coverage`, `step_inside`, and `errors` (see `errors_of_time`).
     """
-    found = window_statistics(times, values, begin, end, rule=rule, steps=steps, gaps=gaps, ordered=True)
-    out = found._asdict()
-    if sigma is None:
-        return out
-    errors = np.where(np.isfinite(found.mean), 0.0, np.nan)
-    todo = np.flatnonzero(np.isfinite(found.mean) & (sigma > 0))
-    for at in range(0, todo.size, _BATCH):
-        some = todo[at : at + _BATCH]
-        shift = np.round(_NODES[:, None] * sigma[some] * _NS).astype(np.int64)
-        moved = window_statistics(
-            times, values, (begin[some] + shift).ravel(), (end[some] + shift).ravel(), rule=rule, steps=steps, gaps=gaps, ordered=True
-        )
-        away = moved.mean.reshape(shift.shape) - found.mean[some]
-        away = np.where(np.isnan(away), -away[::-1], away)
-        unknown = np.isnan(away).all(axis=0)
-        away = np.nan_to_num(away)
-        middle = _WEIGHTS @ away
-        spread = np.sqrt(np.maximum(_WEIGHTS @ away**2 - middle**2, 0.0)) / _LINE
-        one = int(np.flatnonzero(_NODES == 1.0)[0])
-        errors[some] = np.where(unknown, np.nan, np.maximum(np.abs(away[one] - away[-1 - one]) / 2, spread))
-    out["errors"] = errors
+    none = np.empty(0, np.int64)
+    steps, gaps = none if steps is None else steps, none if gaps is None else gaps
+    out = {}
+    for name, (values, rule) in channels.items():
+        out[name] = window_statistics(times, values, begin, end, rule=rule, steps=steps, gaps=gaps, ordered=True)._asdict()
+    if sigma is not None:
+        found = {name: (values, rule, out[name]["mean"]) for name, (values, rule) in channels.items()}
+        for name, errors in errors_of_time(times, found, begin, end, sigma, steps=steps, gaps=gaps).items():
+            out[name]["errors"] = errors
     return out
 
 
@@ -122,7 +99,8 @@ def join_sensors(sensors: dict[str, xr.Dataset], begin: np.ndarray, end: np.ndar
             attrs: dict[str, Any] = {"units": str(var.attrs.get("units", "1")), "long_name": str(var.attrs.get("long_name", channel)), "sensor": name}
             attrs |= {"sampling": sampling, "transport_delay_s": delay}
             if sampling in ("continuous", "step"):
-                found = over_exposures(times, values, begin, end, None, rule="linear" if sampling == "continuous" else "starting", gaps=_gaps(times))
+                rule = "linear" if sampling == "continuous" else "starting"
+                found = over_exposures(times, {label: (values, rule)}, begin, end, gaps=_gaps(times))[label]
                 spread = {"units": attrs["units"], "long_name": f"{attrs['long_name']}: spread inside the exposure", "sensor": name}
                 out[label] = ("time", found["mean"], {**attrs, "cell_methods": "time: mean"})
                 out[f"{label}_std"] = ("time", found["std"], spread)

@@ -21,6 +21,7 @@ from operando.contract.errors import ClockError, ContractError
 METHODS = ("given", "events", "shared_signal", "physics")
 STATUSES = ("ok", "ambiguous", "no_edges", "models_disagree", "too_few")
 _NS = 10**9
+_REACH = 9.22e9  # s from 1970 that datetime64[ns] reaches
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,16 @@ class Clock:
         if times.dtype.kind == "M":
             ns = times.astype("datetime64[ns]").astype(np.int64)
             since = (ns - self._origin(ns, np.int64)) / _NS
-            moved: Any = (ns + np.round((self.offset + self.drift * since) * _NS).astype(np.int64)).astype("datetime64[ns]")
+            shift = self.offset + self.drift * since
+            low, high = (np.min(shift), np.max(shift)) if times.size else (0.0, 0.0)
+            if not -_REACH < low <= high < _REACH or np.min(ns, initial=0) / _NS + low < -_REACH or np.max(ns, initial=0) / _NS + high > _REACH:
+                raise ClockError(
+                    "the corrected times cannot be written",
+                    found=f"an offset of {self.offset:g} s at {np.min(times)}",
+                    expected="times from 1678 to 2261",
+                    hint="correct offset: and drift:, in seconds ADDED to the source's stamps",
+                )
+            moved: Any = (ns + np.round(shift * _NS).astype(np.int64)).astype("datetime64[ns]")
         else:
             times = times.astype(np.float64)
             since = times - self._origin(times, np.float64) / (_NS if self.at is not None else 1)
@@ -232,7 +242,7 @@ def correct(source_ns: np.ndarray, segment: np.ndarray, clock: Clock | Mapping[i
     if clock is None:
         return corrected, sigma, used
     for number in np.unique(segment):
-        one = clock if isinstance(clock, Clock) else clock.get(int(number))
+        one = clock.get(int(number)) if isinstance(clock, Mapping) else clock
         if one is None:
             continue
         if not isinstance(one, Clock):

@@ -54,6 +54,11 @@ class Stream:
     sentence: str = ""
     advice: list[str] = field(default_factory=list)
 
+    @property
+    def rules(self) -> bool:
+        """True for the electrochemistry that is the timeline of its cell, not for a second cycler's among its series."""
+        return self.technique == "echem" and self.address.endswith("/echem")
+
 
 @dataclass
 class AlignmentReport:
@@ -84,11 +89,11 @@ class AlignmentReport:
     def text(self, width: int = 100) -> str:
         """Print the report as one terminal page, times in the beamtime's zone."""
         if not self.streams:
-            return "\n".join([self.title, "nothing could be read", *self.problems])
+            return "\n".join([self.title, "no stream can be shown:", *(f"\n! {problem}" for problem in self.problems)])
         begin, end = min(s.begin for s in self.streams), max(s.end for s in self.streams)
         names = max(len(s.address) for s in self.streams)
         bar = max(20, width - names - 12)
-        zone = self.zone if self.zone != "UTC" else "UTC"
+        zone = self.zone
         lines = [self.title, f"{local(begin, zone)} to {local(end, zone)} ({zone}), {(end - begin) / HOUR:.2f} h", ""]
         for s in self.streams:
             lines.append(f"{s.address:<{names}} |{_bar(s.spans, begin, end, bar)}| {s.frames}")
@@ -223,7 +228,7 @@ def _late(steps: np.ndarray) -> np.ndarray:
 def _judge(stream: Stream, echem: xr.Dataset | None, begins: np.ndarray, ends: np.ndarray) -> None:
     """Say in one sentence how the stream stands, and what to do if it does not stand well."""
     n, flags = stream.frames, stream.flags
-    if stream.technique == "echem":
+    if stream.rules:
         stream.sentence = f"{n} records of electrochemistry, the timeline of this cell."
         return
     if flags["UNALIGNED"] == n:
