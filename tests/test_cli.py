@@ -135,7 +135,7 @@ def test_loaders_are_listed_and_explained(capsys: pytest.CaptureFixture[str]) ->
     assert main(["loaders", "xrd-1d"]) == 0
     assert "wavelength" in capsys.readouterr().out
     assert main(["loaders", "--json"]) == 0
-    assert "xas" in json.loads(capsys.readouterr().out)["xas-columns"]["techniques"]
+    assert "xas" in json.loads(capsys.readouterr().out)["loaders"]["xas-columns"]["techniques"]
 
 
 def test_check_loader(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -343,12 +343,18 @@ def _info(args: argparse.Namespace) -> int:
         return 0
     print(f"{content['path']}  ({content['kind']}, {content['bytes'] / 1e6:.1f} MB)" + (f"\n{content['title']}" if content.get("title") else ""))
     for node in content["products"]:
-        print(
-            f"  {node['address']:<28} {node['rows']:>9} rows  {node['begin'] or '':<20} {node['end'] or '':<20} {', '.join(node['variables'])[:100]}"
-        )
+        print(f"  {node['address']:<28} {node['rows']:>9} rows  {node['begin'] or '':<20} {node['end'] or '':<20} {_some(node['variables'])}")
     for file, reason in content.get("quarantined", {}).items():
-        print(f"  ! {file}: {reason.splitlines()[0]}")
+        print("  ! " + (reason if reason.startswith(file) else f"{file}: {reason}").splitlines()[0])
     return 0
+
+
+def _some(names: list[str], width: int = 90) -> str:
+    """List names as far as they fit, and count the rest."""
+    shown = len(names)
+    while shown > 1 and len(", ".join(names[:shown])) > width:
+        shown -= 1
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if shown < len(names) else "")
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -360,27 +366,30 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _loaders(args: argparse.Namespace) -> int:
+    from operando.config import GENERAL_SOURCE_KEYS
     from operando.loaders import Loader, get_loader, loaders
 
     if args.name:
         one = get_loader(args.name)
         options = {name: "required" if p.default is p.empty else repr(p.default) for name, p in one.options.items()}
         if args.json:
-            _print_json({"name": one.name, "techniques": one.techniques, "version": one.version, "options": options, "dossier": one.dossier})
+            _print_json(
+                {"ok": True, "name": one.name, "techniques": one.techniques, "version": one.version, "options": options, "dossier": one.dossier}
+            )
         else:
             print(f"{one.name} (version {one.version}, {', '.join(one.techniques)})\n\n{one.dossier}\n\noptions:")
             print("\n".join(f"  {name}: {default}" for name, default in options.items()) or "  none of its own")
+            print(f"every loader also takes: {', '.join(k for k in GENERAL_SOURCE_KEYS if k not in ('loader', 'files'))}")
         return 0
     found = loaders()
     if args.json:
-        _print_json(
-            {
-                name: {"techniques": one.techniques, "version": one.version, "description": one.description}
-                if isinstance(one, Loader)
-                else {"error": str(one)}
-                for name, one in found.items()
-            }
-        )
+        listed = {
+            name: {"techniques": one.techniques, "version": one.version, "description": one.description}
+            if isinstance(one, Loader)
+            else {"error": str(one)}
+            for name, one in found.items()
+        }
+        _print_json({"ok": True, "loaders": listed})
         return 0
     width = max(map(len, found), default=0)
     for name, one in found.items():

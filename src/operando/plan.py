@@ -89,7 +89,16 @@ def _plain_clock(clock: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value, sort_keys=True, default=str))
+    return _whole(json.loads(json.dumps(value, sort_keys=True, default=str)))
+
+
+def _whole(value: Any) -> Any:
+    """Write 1.0 as 1: both mean the same in a configuration."""
+    if isinstance(value, dict):
+        return {k: _whole(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_whole(v) for v in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def readings(config: BeamtimeConfig) -> list[Reading]:

@@ -145,8 +145,120 @@ def test_gsas_banks(tmp_path):
     body = "\n".join(f"{a * 100:.3f} {c:.3f} {c**0.5:.3f}" for a, c in zip(ANGLES, COUNTS, strict=True))
     head = f"title\n# Calibrated wavelength = 0.4133\nBANK 1 {ANGLES.size} {ANGLES.size} CONS 1000 50 0 0 "
     np.testing.assert_allclose(load(write(tmp_path / "a.fxye", f"{head}FXYE\n{body}\n")).two_theta, ANGLES)
-    with pytest.raises(LoaderError, match="another kind"):
-        load(write(tmp_path / "b.gsa", f"{head}ESD\n{body}\n"))
+    with pytest.raises(LoaderError, match="another kind.*time of flight"):
+        load(write(tmp_path / "b.gsa", f"{head.replace('CONS', 'SLOG')}FXYE\n{body}\n"))
+    with pytest.raises(LoaderError, match="does not fit"):
+        load(write(tmp_path / "c.fxye", f"{head}FXYE\n" + "\n".join(body.split("\n")[:-2])))
+
+
+def test_gsas_fixed_fields(tmp_path):
+    counts = [COUNTS[i : i + 10] for i in range(0, COUNTS.size, 10)]
+    std = "\n".join("".join(f"{2 if i else 1:2d}{c:6d}" if i % 2 else f"{c:8d}" for i, c in enumerate(row)) for row in counts)
+    head = f"title\nBANK 1 {COUNTS.size} {len(counts)} CONST 1000.0 50.0 0 0"
+    for tail in (" STD", ""):
+        path = write(tmp_path / "a.gsas", f"{head}{tail}\n{std}\n")
+        ds = load(path)
+        assert "STD" in claims(path) if tail else True
+        np.testing.assert_allclose(ds.two_theta, ANGLES)
+        np.testing.assert_array_equal(ds.intensity[0], COUNTS)
+        np.testing.assert_allclose(ds.intensity_errors[0, 0], COUNTS[0] ** 0.5)
+        np.testing.assert_allclose(ds.intensity_errors[0, 1], (COUNTS[1] / 2) ** 0.5)
+        assert ds.intensity.dtype == np.int64
+    pairs = [(f"{c:8.1f}{c / 10:8.1f}") for c in COUNTS]
+    esd = "\n".join("".join(pairs[i : i + 5]) for i in range(0, len(pairs), 5))
+    ds = load(write(tmp_path / "b.gsa", f"{head} ESD\n{esd}\n"))
+    np.testing.assert_allclose(ds.intensity_errors[0], np.round(COUNTS / 10, 1))
+    with pytest.raises(LoaderError, match="does not fit"):
+        load(write(tmp_path / "c.gsa", f"{head} ESD\n" + "\n".join(esd.split("\n")[:-1])))
+
+
+def test_uxd(tmp_path):
+    head = "_FILEVERSION=2\n_DATEMEASURED='04-Mar-2010 20:59:14'\n_WL1=1.540600\n_WL2=1.544390\n_WLRATIO=0.500000\n_DRIVE='COUPLED'\n_STEPTIME=2\n"
+    path = write(tmp_path / "a.uxd", f"{head}_STEPSIZE=0.5\n_2THETA=10\n_2THETACOUNTS\n" + rows())
+    ds = load(path)
+    np.testing.assert_allclose(ds.two_theta, ANGLES)
+    assert ds.attrs["wavelength"] == 1.5406
+    assert ds.attrs["ratio_k_alpha_2"] == 0.5
+    assert str(ds.stamp.values)[:19] == "2010-03-04T20:59:14"
+    assert float(ds.exposure[0]) == 2 * ANGLES.size
+    assert "UXD" in claims(path)
+    counts = "\n".join(" ".join(map(str, COUNTS[i : i + 7])) for i in range(0, COUNTS.size, 7))
+    ds = load(write(tmp_path / "b.uxd", f"{head}_START=10\n_STEPSIZE=0.5\n_STEPCOUNT={COUNTS.size}\n_COUNTS\n{counts}\n"))
+    np.testing.assert_allclose(ds.two_theta, ANGLES)
+    np.testing.assert_array_equal(ds.intensity[0], COUNTS)
+    with pytest.raises(LoaderError, match="several ranges"):
+        load(write(tmp_path / "c.uxd", path.read_text() + "_2THETACOUNTS\n" + rows()))
+    with pytest.raises(LoaderError, match="no 2theta scan"):
+        load(write(tmp_path / "d.uxd", path.read_text().replace("COUPLED", "THETA")))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "told"), [("07/30/19 10:25:43", "07/30/19 10:26:43", True), ("02/03/19 10:25:43", "02/03/19 10:26:43", False)]
+)
+def test_ras(tmp_path, start, end, told):
+    head = f'*RAS_DATA_START\n*HW_XG_WAVE_LENGTH_ALPHA1 "1.540593"\n*MEAS_SCAN_AXIS_X "TwoThetaTheta"\n*MEAS_SCAN_START_TIME "{start}"\n'
+    head += f'*MEAS_SCAN_END_TIME "{end}"\n*MEAS_SCAN_UNIT_Y "counts"\n*MEAS_DATA_COUNT "{ANGLES.size}"\n*RAS_INT_START\n'
+    body = "\n".join(f"{a:.4f} {c} {2 if i == 3 else 1}.0000" for i, (a, c) in enumerate(zip(ANGLES, COUNTS, strict=True)))
+    path = write(tmp_path / "a.ras", f"{head}{body}\n*RAS_INT_END\n*RAS_DATA_END\n")
+    ds = load(path)
+    assert "RAS" in claims(path)
+    assert float(ds.intensity[0, 3]) == 2 * COUNTS[3]
+    assert float(ds.attenuation[0, 3]) == 2
+    assert "intensity_errors" not in ds
+    assert ds.intensity.attrs["units"] == "counts"
+    assert ds.attrs["wavelength"] == 1.540593
+    assert ("stamp" in ds.coords) is told
+    assert not told or float(ds.exposure[0]) == 60
+    with pytest.raises(LoaderError, match="cut short"):
+        load(write(tmp_path / "b.ras", head + body))
+
+
+def test_grid_with_errors_and_a_footer(tmp_path):
+    lines = ["title", "lambda=  1.494, T= 2", f"10.0 0.5 {ANGLES[-1]:.1f} 18000., sample='x'"]
+    for values in (COUNTS, COUNTS / 10):
+        lines += [" ".join(f"{v:.0f}." for v in values[i : i + 10]) for i in range(0, values.size, 10)]
+    ds = load(write(tmp_path / "a.dat", "\n".join([*lines, "Filelist='a/b'", "sample moved 3 times"])))
+    np.testing.assert_allclose(ds.intensity[0], COUNTS)
+    np.testing.assert_allclose(ds.intensity_errors[0], np.round(COUNTS / 10), atol=0.51)
+
+
+@pytest.mark.parametrize(("third", "error"), [(lambda c: c + 1, False), (lambda c: c**0.5, True), (lambda c: 1.0 + 0 * c, False)])
+def test_an_unlabelled_third_column_as_large_as_the_intensity_is_no_error(tmp_path, third, error):
+    body = "\n".join(f"{a} {c + 100} {third(c + 100):.3f}" for a, c in zip(ANGLES, COUNTS, strict=True))
+    ds = load(write(tmp_path / "a.xy", body))
+    assert ("intensity_errors" in ds) is error
+    assert ("column_3" in ds) is not error
+    assert "intensity_errors" in load(write(tmp_path / "a.xye", body))
+
+
+def test_csv_of_scan_points(tmp_path):
+    head = "[Measurement conditions]\nAnode material,Cu\nK-Alpha1 wavelength,1.5405980\nK-Alpha2 wavelength,1.5444260\nRatio K-Alpha2/K-Alpha1,0.5\n"
+    body = "\n".join(f"{a},12.5,{c},{c**0.5:.4f}" for a, c in zip(ANGLES, COUNTS, strict=True))
+    path = write(tmp_path / "a.csv", f"{head}[Scan points]\nAngle,TimePerStep,Intensity,ESD\n{body}\n")
+    ds = load(path)
+    assert claims(path)
+    np.testing.assert_allclose(ds.two_theta, ANGLES)
+    np.testing.assert_array_equal(ds.intensity[0], COUNTS)
+    np.testing.assert_allclose(ds.intensity_errors[0], COUNTS**0.5, atol=1e-4)
+    assert ds.attrs["wavelength"] == 1.540598
+    assert ds.attrs["wavelength_k_alpha_2"] == 1.544426
+
+
+def test_photoelectron_spectra_are_no_patterns(tmp_path):
+    path = write(tmp_path / "a.xy", "# Created by: SpecsLab2\n# Energy Axis: Kinetic Energy\n" + rows())
+    assert claims(path) is None
+    with pytest.raises(LoaderError, match="axis"):
+        load(path)
+
+
+def test_dates_and_words_beside_the_numbers(tmp_path):
+    body = "\n".join(f"0 {a} {c} 07/07/2022 19:15:30" for a, c in zip(ANGLES, COUNTS, strict=True))
+    path = write(tmp_path / "a.dat", f"imagenum twotheta intensity date time\n{body}\nEND OF DATA\n")
+    ds = load(path)
+    np.testing.assert_array_equal(ds.intensity[0], COUNTS)
+    assert claims(path)
+    with pytest.raises(LoaderError):
+        load(write(tmp_path / "b.dat", path.read_text() + "40 41\n"))
 
 
 def test_times_by_pattern(tmp_path):
@@ -174,9 +286,10 @@ def test_times_by_pattern(tmp_path):
 
 def test_columns_by_label(tmp_path):
     body = "\n".join(f"{i},{a},{c},{c / 2},{c**0.5}" for i, (a, c) in enumerate(zip(ANGLES, COUNTS, strict=True)))
-    path = write(tmp_path / "a.csv", "n,angle,counts,background,esd\n" + body)
     with pytest.raises(LoaderError, match="x_column"):
-        load(path)
+        load(write(tmp_path / "c.csv", "n,a,b,background,esd\n" + body))
+    path = write(tmp_path / "a.csv", "n,angle,counts,background,esd\n" + body)
+    assert load(path).intensity_errors.equals(load(path, x_column=2, intensity_column=3, errors_column=5).intensity_errors)
     ds = load(path, x_column="angle", intensity_column="counts", errors_column=5)
     np.testing.assert_allclose(ds.intensity_errors[0], COUNTS**0.5)
     np.testing.assert_allclose(ds.background[0], COUNTS / 2)

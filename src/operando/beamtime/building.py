@@ -69,6 +69,8 @@ def store_paths(config: BeamtimeConfig, output: str | Path | None) -> tuple[Path
     path = Path(output) if output is not None else config.path.with_suffix(".nxs")
     if not path.name or path.name == "..":
         raise ConfigError("no name for a store", found=repr(os.fspath(output or "")), expected="for example june.nxs")
+    if path.is_dir() and path.suffix != ".operando":
+        path = path / config.path.with_suffix(".nxs").name
     if path.suffix == ".operando":
         path = path.with_suffix(".nxs")
     elif path.suffix != ".nxs":
@@ -194,6 +196,7 @@ def _publish(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any
     only = {(c.cell, name) for r in everything for c in r.consumers for name in with_setups(store, c.cell, c.series)}
     for cell, series in sorted({a[:2] for a in store.products()} - only):
         outcome.messages.append(f"{cell}/{series} is no longer in {config.path.name}: it is kept in the growing store and not published")
+    only = {address for address in only if store.parts(*address, "alignment")}  # no times that are not on UTC are published as if they were
     parts = [part for part in store.parts() if (part.cell, part.series) in only and part.product != "skipped"]
     key = content_key("published", __version__, plan.keys_of(parts), text)
     if not parts or store.is_published(published, key):

@@ -184,8 +184,7 @@ def series(
     middle = seconds + np.nan_to_num(exposures) / 2
     time = np.broadcast_to(stamps, (n,)) + np.round(middle * 1e9).astype("timedelta64[ns]")
 
-    ds = xr.Dataset(data_vars, coords=coord_vars)
-    per_frame = {
+    per_frame: dict[str, Any] = {
         "time": ("time", time),
         "source_time": ("time", time.copy(), {"long_name": "stamp of the instrument's clock, middle of the exposure"}),
         "exposure": ("time", exposures, {"units": "s", "long_name": "exposure"}),
@@ -195,12 +194,13 @@ def series(
         "source_index": ("time", np.arange(n) if source_index is None else np.asarray(source_index, np.int64), {"units": "1"}),
         "quality": ("time", np.broadcast_to(np.asarray(quality, np.int32), (n,)).copy(), flag_attrs(Quality)),
     }
+    if not zoned and start is not None:
+        per_frame["stamp"] = (("time",) if stamps.ndim else (), stamps)
+    own = {k: xr.Variable(*v) for k, v in per_frame.items() if k not in coord_vars or k in ("time", "stamp")}
     try:
-        ds = ds.assign_coords({k: v for k, v in per_frame.items() if k not in coord_vars or k == "time"})
+        ds = xr.Dataset(data_vars, coords={**coord_vars, **own})
     except ValueError as error:
         raise ContractError(f"lengths do not fit: {error}", file=source) from None
-    if not zoned and start is not None:
-        ds = ds.assign_coords(stamp=(("time",) if stamps.ndim else (), stamps))
     ds.attrs = {
         "technique": technique,
         "time_origin": time_origin,

@@ -342,7 +342,12 @@ class FileTimes:
         """Let the frames count from `stamp`, keeping their distances."""
         exposure = np.nan_to_num(ds["exposure"].values)
         begin = ds["time"].values - np.round(exposure * 5e8).astype("timedelta64[ns]")
-        zero = np.datetime64(0, "ns") if ds.attrs.get("time_origin") == "counter" else begin[0]
+        if ds.attrs.get("time_origin") == "counter":
+            zero = np.datetime64(0, "ns")
+        elif "stamp" in ds.coords and ds["stamp"].ndim == 0 and origin == "config":
+            zero = ds["stamp"].values[()]  # linked files count from one stamp: only that is replaced
+        else:
+            zero = begin[0]
         share = {"start": 0.0, "middle": 0.5, "end": 1.0}[marks]
         first = np.timedelta64(int(round(share * float(exposure[0]) * 1e9)), "ns") if exposure.size else np.timedelta64(0, "ns")
         if marks == "end" and origin == "mtime" and ds.sizes["time"] > 1:

@@ -227,6 +227,8 @@ def concatenate(many: Sequence[xr.Dataset]) -> xr.Dataset:
     joined = xr.Dataset({k: v for k, v in out.items() if k not in coords}, coords={k: v for k, v in out.items() if k in coords})
     joined.attrs = dict(first.attrs)
     joined.attrs["time_uncertainty_s"] = max(float(ds.attrs.get("time_uncertainty_s", 0.0)) for ds in many)
+    if any(ds.attrs.get("time_origin") == "mtime" for ds in many):
+        joined.attrs["time_origin"] = "mtime"  # the weakest speaks for all
     if len({ds.attrs.get("timezone_source") for ds in many}) > 1:
         joined.attrs["timezone_source"] = "none"  # `stamp` is NaT where the file itself gave UTC
     return joined

@@ -24,6 +24,7 @@ Style = tuple[str | None, str, int]  # separator (None: blanks), decimal sign, n
 _LINE = 2000  # characters of a header line that are looked at
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf", re.IGNORECASE)
 _PLAIN = re.compile(r"[-+.0-9eE \t\n,;]*")
+_MOMENT = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}|\d{1,2}:\d\d(:\d\d([.,]\d+)?)?|\d{4}-\d\d-\d\dT\d\d:\d\d\S{0,20}")
 _COMMENT = re.compile(r"\s*(?:#|;|%|!|'|\"|/\*|\*|//|--)")
 _XDI = re.compile(r"\W*Column\.(\d{1,5}):\s*(\S+)\s*(.*?)\s*(?:\|\|.*)?$", re.IGNORECASE)
 _ALIAS = re.compile(r"\W*([A-Z]\d+)\s*=\s*\{(.*?)\}")
@@ -109,7 +110,8 @@ def read_columns(text: str, path: Path_, *, first_line: int = 1, least: int = 2)
     """Find the numbers in a text and read them.
 
     The block begins at the first line of at least `least` numbers that is followed by another of the same width (or by the
-    end); comments and blank lines after it are skipped.
+    end); comments and blank lines after it are skipped, and so
+    is a footer of words. Dates and times of day count as columns; their values are NaN.
 
     Parameters
     ----------
@@ -144,6 +146,8 @@ def read_columns(text: str, path: Path_, *, first_line: int = 1, least: int = 2)
         if not line.strip() or _COMMENT.match(line):
             continue
         words = _words(line, style)
+        if rows and _only_words(lines[i:], style):
+            break
         if len(words) != style[2]:
             raise LoaderError(
                 f"line {first_line + i} has {len(words)} fields, not {style[2]} (a half-written or shuffled file?)",
@@ -162,6 +166,13 @@ def read_columns(text: str, path: Path_, *, first_line: int = 1, least: int = 2)
     out = Columns([line[:_LINE] for line in lines[:begin]], np.array(rows, dtype=float), integers, first_line + begin)
     _name(out, style)
     return out
+
+
+def _only_words(lines: list[str], style: Style) -> bool:
+    """Say whether the rest of a file is a footer: a line that begins with a word, and no row of numbers after it."""
+    if not re.match(r"\s*[\[<(]*[^\W\d_]{2}", lines[0]) or re.match(r"\s*(?:nan|inf)", lines[0], re.IGNORECASE):
+        return False
+    return len(lines) <= 200 and all(_style(line, 2) is None for line in lines)
 
 
 def _regular(lines: list[str], style: Style) -> tuple[np.ndarray, list[bool]] | None:
@@ -212,8 +223,12 @@ def _style(line: str, least: int) -> Style | None:
     elif "," in line:
         separator = ","
     fields = _fields(line, (separator, decimal, 0))
-    if fields is None or len(fields) < least or not math.isfinite(fields[0]):
+    if fields is None or len(fields) < least:
         return None
+    if not all(map(math.isfinite, fields)):
+        moments = sum(bool(_MOMENT.fullmatch(word)) for word in _words(line, (separator, decimal, 0)))
+        if len(fields) - moments < least or not (math.isfinite(fields[0]) or (moments and _MOMENT.match(blanks[0]))):
+            return None
     return separator, decimal, len(fields)
 
 
@@ -231,7 +246,9 @@ def _float(word: str, decimal: str) -> float | None:
         return math.nan
     if len(word) > 60:  # no number, and the expression below would take long to say so
         return None
-    return float(word) if _NUMBER.fullmatch(word) else None
+    if _NUMBER.fullmatch(word):
+        return float(word)
+    return math.nan if _MOMENT.fullmatch(word) else None  # a date or a time of day beside the numbers
 
 
 def _fields(line: str, style: Style) -> list[float] | None:
@@ -249,17 +266,43 @@ def _name(block: Columns, style: Style) -> None:
         block.labels = [xdi[i][0] for i in range(1, width + 1)]
         block.units = [xdi[i][1].split("  ")[0].strip() for i in range(1, width + 1)]
         return
+    if _listed(block, width):
+        return
     last = [line for line in block.header if re.search(r"[^\W\d_]", line)][-3:]
     for line in reversed(last):
         bare = re.sub(r"^[\s#;%!'\"/*]*(?:[LC]\s+)?", "", line).strip()
         splits = [bare.split(style[0])] if style[0] else []
-        splits += [bare.split("\t"), re.split(r"\s{2,}", bare), re.sub(r"\s+([(\[])", r"\1", bare).split(), bare.split()]
+        splits += [
+            bare.split("\t"),
+            re.split(r"\s{2,}", bare),
+            re.split(r"\s\*\s+|\s{2,}", bare),
+            re.sub(r"\s+([(\[])", r"\1", bare).split(),
+            bare.split(),
+        ]
         for split in splits:
             words = [word.strip().strip('"') for word in split]
             if len(words) == width and all(words) and sum(bool(re.search(r"[^\W\d]", word)) for word in words) >= width - width // 4:
                 aliases = {m.group(1): m.group(2) for other in block.header if (m := _ALIAS.match(other))}
                 block.labels = [aliases.get(word, word) for word in words]
                 return
+
+
+def _listed(block: Columns, width: int) -> bool:
+    """Take labels from a list in the header: ` 1) Mono Energy   2) I0`, or one per line after `Data:`."""
+    numbered: dict[int, str] = {}
+    for line in block.header:
+        for match in re.finditer(r"(?:^[\s#;%!]*|\s{2,}|\*\s)(\d{1,3})\)\s+(\S.*?)(?=\s{2,}\d{1,3}\)|\s\*\s|\s*$)", line):
+            numbered.setdefault(int(match.group(1)), match.group(2).strip(" *"))
+    if set(numbered) == set(range(1, width + 1)):
+        block.labels = [numbered[i] for i in range(1, width + 1)]
+        return True
+    names = [line.strip() for line in block.header]
+    if "Data:" in names:
+        below = [name for name in names[len(names) - names[::-1].index("Data:") :] if name]
+        if len(below) == width:
+            block.labels = below
+            return True
+    return False
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ beyond 60 but not beyond 180. Everything else is refused with the option's name:
 Where the time comes from
 -------------------------
 The 11-BM, PW3710, UXD and RAS headers (local time of the instrument, no zone; a RAS date that may be read in two ways is not
-used), or options `header_time` (regular expression with the group `start`), `time_format`, `header_exposure`, `header_end`. Otherwise the file holds no time and the source's
-options (`start:`, `name_pattern:`, `times_from:`, `mtime:`) give it. 11-BM's stamp is taken as the start of the scan; exposure is
-number of steps x time per step, in both.
+used), or options `header_time` (regular expression with the group `start`), `time_format`, `header_exposure`, `header_end`.
+Otherwise the file holds no time and the source's options (`start:`, `name_pattern:`, `times_from:`, `mtime:`) give it. 11-BM's
+stamp is taken as the start of the scan; exposure is number of steps x time per step (end - start in RAS).
 
 What is assumed
 ---------------

@@ -232,7 +232,7 @@ def _judge(stream: Stream, echem: xr.Dataset | None, begins: np.ndarray, ends: n
         stream.sentence = f"{n} records of electrochemistry, the timeline of this cell."
         return
     if flags["UNALIGNED"] == n:
-        stream.sentence = f"{n} frames; no electrochemistry yet, so none has a voltage."
+        stream.sentence = f"{n} frames; no electrochemistry that could be used, so none has a voltage."
         return
     outside, partial, pause = flags["OUTSIDE"], flags["PARTIAL"], flags["PAUSE"]
     inside = n - outside - partial - pause

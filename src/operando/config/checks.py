@@ -10,8 +10,22 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from operando import config
-from operando._yaml import Path_, Tree
+from operando.config.models import (
+    CLOCKS_BY_SEGMENT,
+    GENERAL_SOURCE_KEYS,
+    ONE_CLOCK,
+    SERIES_KEYS,
+    About,
+    BeamtimeConfig,
+    CellConfig,
+    ClockConfig,
+    SeriesConfig,
+    Settings,
+    SourceConfig,
+    TimesFrom,
+)
+from operando.config.words import dotted, looks_like, suggest
+from operando.config.yaml import Path_, Tree
 from operando.contract.errors import ConfigError
 
 NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.]*[A-Za-z0-9_])?")
@@ -32,7 +46,7 @@ class Problem:
     @property
     def head(self) -> str:
         """Line, keys and problem on one line."""
-        where = config._dotted(self.keys)
+        where = dotted(self.keys)
         return (f"line {self.line}: " if self.line else "") + (f"{where}: " if where else "") + self.problem
 
 
@@ -58,7 +72,7 @@ def from_pydantic(error: ValidationError, tree: Tree, known: set[Path_]) -> list
     """Translate pydantic's errors; those at places already spoken of are left out."""
     out: dict[Path_, Problem] = {}
     for item in error.errors(include_url=False):
-        keys = tuple(k for k in item["loc"] if k not in (config._ONE, config._MANY))
+        keys = tuple(k for k in item["loc"] if k not in (ONE_CLOCK, CLOCKS_BY_SEGMENT))
         keys = _existing(keys, tree, missing=item["type"] == "missing")
         if keys in known or keys in out:
             continue
@@ -98,7 +112,7 @@ def _translate(item: Any, keys: Path_, tree: Tree) -> Problem:
         return Problem(keys, line, "a mapping (key: value lines) belongs here", found, f"{_keys_text(keys)}", hint)
     if kind == "literal_error":
         wanted = str(context.get("expected", "")).replace("'", "")
-        near = config.suggest(str(value), re.split(r", | or ", wanted))
+        near = suggest(str(value), re.split(r", | or ", wanted))
         return Problem(keys, line, "not one of the words known here", short, wanted, f"did you mean {near}?" if near else None)
     words = {
         "string_type": "text",
@@ -126,21 +140,21 @@ def _model_at(keys: Path_) -> type[BaseModel] | None:
     """Name the model that stands at a path."""
     match keys:
         case ():
-            return config.BeamtimeConfig
+            return BeamtimeConfig
         case (*_, "settings"):
-            return config.Settings
+            return Settings
         case (*_, "times_from"):
-            return config.TimesFrom
+            return TimesFrom
         case (*_, "clock") | (*_, "clock", int()):
-            return config.ClockConfig
+            return ClockConfig
         case ("cells", _):
-            return config.CellConfig
+            return CellConfig
         case ("cells", _, "about"):
-            return config.About
+            return About
         case ("cells", _, "echem") | ("cells", _, "series", _):
-            return config.SeriesConfig
+            return SeriesConfig
         case ("sources", _):
-            return config.SourceConfig
+            return SourceConfig
     return None
 
 
@@ -156,7 +170,7 @@ def _keys_text(keys: Path_) -> str:
 def _unknown_key(keys: Path_, tree: Tree) -> Problem:
     key, parent = str(keys[-1]), keys[:-1]
     model, line = _model_at(parent), tree.line(keys)
-    if model is config.ClockConfig and key in _ESTIMATES:
+    if model is ClockConfig and key in _ESTIMATES:
         return Problem(
             keys,
             line,
@@ -166,7 +180,7 @@ def _unknown_key(keys: Path_, tree: Tree) -> Problem:
             "measure the offset (a beam dump, a shutter, two displays side by side) and write it with its uncertainty",
         )
     known = _keys(model)
-    near = config.suggest(key, known)
+    near = suggest(key, known)
     hint = f"did you mean {near!r}?" if near else _home_of(key, parent)
     return Problem(keys, line, f"unknown key {key!r}", expected=", ".join(known), hint=hint)
 
@@ -174,14 +188,14 @@ def _unknown_key(keys: Path_, tree: Tree) -> Problem:
 def _home_of(key: str, parent: Path_) -> str | None:
     """Say where a key belongs that is known elsewhere."""
     homes: dict[str, type[BaseModel]] = {
-        "a clock:": config.ClockConfig,
-        "settings:": config.Settings,
-        "a cell": config.CellConfig,
-        "a cell's about:": config.About,
-        "times_from:": config.TimesFrom,
-        "a source": config.SourceConfig,
-        "a series": config.SeriesConfig,
-        "the top level": config.BeamtimeConfig,
+        "a clock:": ClockConfig,
+        "settings:": Settings,
+        "a cell": CellConfig,
+        "a cell's about:": About,
+        "times_from:": TimesFrom,
+        "a source": SourceConfig,
+        "a series": SeriesConfig,
+        "the top level": BeamtimeConfig,
     }
     at = _model_at(parent)
     fitting = [place for place, model in homes.items() if key in _keys(model) and model is not at]
@@ -290,7 +304,7 @@ def _one_series(one: dict[str, Any], keys: Path_, sources: dict[str, Any], tree:
     if origin is None:
         lacking = [key for key in ("loader", "files") if one.get(key) is None]
         if lacking:
-            near = config.suggest("from", [k for k in one if k not in config._SERIES_KEYS])
+            near = suggest("from", [k for k in one if k not in SERIES_KEYS])
             hint = f"did you mean 'from' by {near!r}?" if near else "name a source with from:, or give loader: and files:"
             yield Problem(keys, line, "where its frames come from is not said", _listed(one), f"from: {_any(sources)}, or loader: and files:", hint)
         return
@@ -298,18 +312,18 @@ def _one_series(one: dict[str, Any], keys: Path_, sources: dict[str, Any], tree:
     if isinstance(origin, list | dict):
         yield Problem((*keys, "from"), at, "from: names one source", repr(origin)[:80], _any(sources), "one series per instrument")
     elif str(origin) not in sources:
-        near = config.suggest(str(origin), sources)
+        near = suggest(str(origin), sources)
         hint = f"did you mean {near!r}?" if near else "define it under sources:, or correct the name"
         yield Problem((*keys, "from"), at, f"there is no source {str(origin)!r}", expected=", ".join(sources) or "a name under sources:", hint=hint)
     for key in one:
         here = (*keys, key)
         if key in ("from", "where", "recipe", "loader", "options"):
             continue
-        if key in config.GENERAL_SOURCE_KEYS:
+        if key in GENERAL_SOURCE_KEYS:
             hint = f"write it under sources: {origin}:, or leave from: out and give loader: and files:"
             yield Problem(here, tree.line(here), f"{key}: belongs to the source, because a source has one clock and one set of files", hint=hint)
         elif one.get("loader") is None:
-            near = config.suggest(key, config._SERIES_KEYS)
+            near = suggest(key, SERIES_KEYS)
             hint = f"did you mean {near!r}?" if near else f"options of a loader belong to the source {origin}"
             yield Problem(here, tree.line(here), f"unknown key {key!r}", expected="from, where, recipe, loader", hint=hint)
 
@@ -317,13 +331,13 @@ def _one_series(one: dict[str, Any], keys: Path_, sources: dict[str, Any], tree:
 def _about(about: Any, keys: Path_, tree: Tree) -> Iterator[Problem]:
     if not isinstance(about, dict):
         return
-    known = _keys(config.About)
+    known = _keys(About)
     for key, value in about.items():
         here = (*keys, key)
         if key in known:
             continue
-        near = config.suggest(key, known)
-        if near and near not in about and config.looks_like(key, near):
+        near = suggest(key, known)
+        if near and near not in about and looks_like(key, near):
             hint = f"write {near!r}; if it is something else, give it a name less alike"
             yield Problem(here, tree.line(here), f"{key!r} looks like {near!r}", hint=hint)
         elif not isinstance(value, str | int | float | None):

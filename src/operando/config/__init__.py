@@ -1,0 +1,131 @@
+"""beamtime.yaml and recipes: what may stand in them, read strictly, every mistake named with its line.
+
+`read_config` reads a beamtime.yaml, `read_recipe` a recipe by name, path or mapping, `read_yaml` any other YAML file of
+ours (presets). `python -m operando.config` writes the JSON schema that editors complete and check beamtime.yaml with.
+"""
+
+from typing import TYPE_CHECKING
+
+from operando._lazy import attach
+
+if TYPE_CHECKING:  # types, for those who annotate with them
+    from operando.config.models import (
+        GENERAL_SOURCE_KEYS,
+        About,
+        BeamtimeConfig,
+        CellConfig,
+        ClockConfig,
+        Clocks,
+        SeriesConfig,
+        Settings,
+        SourceConfig,
+        TimesFrom,
+    )
+    from operando.config.quantities import (
+        Area,
+        ArealCapacity,
+        Bytes,
+        Capacity,
+        Drift,
+        DriftUncertainty,
+        Duration,
+        Files,
+        Loading,
+        Mass,
+        Period,
+        Pressure,
+        Quantity,
+        Scalar,
+        Seconds,
+        Stamp,
+        Temperature,
+        Timezone,
+        Volume,
+        read_bytes,
+    )
+    from operando.config.reading import json_schema, read_config, read_yaml
+    from operando.config.recipes import Recipe, read_recipe, recipe_names
+    from operando.config.words import looks_like, suggest
+
+_lazy = {
+    "About": "models",
+    "Area": "quantities",
+    "ArealCapacity": "quantities",
+    "BeamtimeConfig": "models",
+    "Bytes": "quantities",
+    "Capacity": "quantities",
+    "CellConfig": "models",
+    "ClockConfig": "models",
+    "Clocks": "models",
+    "Drift": "quantities",
+    "DriftUncertainty": "quantities",
+    "Duration": "quantities",
+    "Files": "quantities",
+    "GENERAL_SOURCE_KEYS": "models",
+    "Loading": "quantities",
+    "Mass": "quantities",
+    "Period": "quantities",
+    "Pressure": "quantities",
+    "Quantity": "quantities",
+    "Recipe": "recipes",
+    "Scalar": "quantities",
+    "Seconds": "quantities",
+    "SeriesConfig": "models",
+    "Settings": "models",
+    "SourceConfig": "models",
+    "Stamp": "quantities",
+    "Temperature": "quantities",
+    "TimesFrom": "models",
+    "Timezone": "quantities",
+    "Volume": "quantities",
+    "json_schema": "reading",
+    "looks_like": "words",
+    "read_bytes": "quantities",
+    "read_config": "reading",
+    "read_recipe": "recipes",
+    "read_yaml": "reading",
+    "recipe_names": "recipes",
+    "suggest": "words",
+}
+__getattr__, __dir__ = attach(__name__, _lazy)
+
+__all__ = [
+    "About",
+    "Area",
+    "ArealCapacity",
+    "BeamtimeConfig",
+    "Bytes",
+    "Capacity",
+    "CellConfig",
+    "ClockConfig",
+    "Clocks",
+    "Drift",
+    "DriftUncertainty",
+    "Duration",
+    "Files",
+    "GENERAL_SOURCE_KEYS",
+    "Loading",
+    "Mass",
+    "Period",
+    "Pressure",
+    "Quantity",
+    "Recipe",
+    "Scalar",
+    "Seconds",
+    "SeriesConfig",
+    "Settings",
+    "SourceConfig",
+    "Stamp",
+    "Temperature",
+    "TimesFrom",
+    "Timezone",
+    "Volume",
+    "json_schema",
+    "looks_like",
+    "read_bytes",
+    "read_config",
+    "read_recipe",
+    "read_yaml",
+    "recipe_names",
+    "suggest",
+]
