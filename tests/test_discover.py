@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from operando import discover
 from operando.config import BeamtimeConfig, read_config
 from operando.contract import ConfigError, LoaderError, series
-from operando.discover import Findings, as_dict, look, propose, summary, write
-from operando.filenames import cell_hint, globs, position_pattern, time_pattern
+from operando.discover import Findings, as_dict, look, looking, propose, summary, write
+from operando.discover.filenames import cell_hint, globs, position_pattern, time_pattern
 from operando.loaders import Loader, NamePattern, expand
 
 
@@ -55,8 +54,8 @@ def known(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         found = {name: loader.claims(path) for name, loader in LOADERS.items() if isinstance(loader, Loader) and loader.claims}
         return {name: said for name, said in found.items() if said}
 
-    monkeypatch.setattr(discover, "loaders", lambda: LOADERS)
-    monkeypatch.setattr(discover, "claimed_by", claimed_by)
+    monkeypatch.setattr(looking, "loaders", lambda: LOADERS)
+    monkeypatch.setattr(looking, "claimed_by", claimed_by)
     return opened
 
 
@@ -203,7 +202,7 @@ def test_many_files_are_not_all_opened(make: Callable[..., Path], known: list[Pa
     findings = look(top)
     assert {g.folder: len(g.files) for g in findings.groups} == {"x": 500, "y": 20}
     assert len([p for p in known if p.parent.name == "x"]) <= 10
-    monkeypatch.setattr(discover, "MAX_FILES", 100)
+    monkeypatch.setattr(looking, "MAX_FILES", 100)
     few = look(top)
     assert few.truncated
     assert few.files == 100
@@ -353,4 +352,4 @@ def test_paths_are_seen_from_where_the_proposal_will_lie(make: Callable[..., Pat
 
 def test_begin_is_that_of_the_first_exposure() -> None:
     made = series("echem", {"voltage": ("time", np.ones(1), "V")}, source="a", start="2026-06-03T10:00:00", exposure=65.0, time_origin="header")
-    assert discover._begin(made) == "2026-06-03T10:00:00"
+    assert looking._begin(made) == "2026-06-03T10:00:00"

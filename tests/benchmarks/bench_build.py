@@ -65,7 +65,8 @@ def unchanged(rounds: int) -> None:
     peer = statistics.median(times["stat + sha256 of every file"])
     print(f"\n{'200 input files, nothing changed':<34} {'ms':>8} {'min':>7} {'max':>7} {'ratio':>6}")
     for name, values in times.items():
-        print(f"{name:<34} {1e3 * statistics.median(values):8.1f} {1e3 * min(values):7.1f} {1e3 * max(values):7.1f} {statistics.median(values) / peer:6.2f}")
+        middle = statistics.median(values)
+        print(f"{name:<34} {1e3 * middle:8.1f} {1e3 * min(values):7.1f} {1e3 * max(values):7.1f} {middle / peer:6.2f}")
 
 
 _CHILD = """

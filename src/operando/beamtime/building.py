@@ -69,7 +69,7 @@ def store_paths(config: BeamtimeConfig, output: str | Path | None) -> tuple[Path
     path = Path(output) if output is not None else config.path.with_suffix(".nxs")
     if not path.name or path.name == "..":
         raise ConfigError("no name for a store", found=repr(os.fspath(output or "")), expected="for example june.nxs")
-    if path.is_dir() and path.suffix != ".operando":
+    if path.is_dir() and path.suffix not in (".operando", ".nxs"):
         path = path / config.path.with_suffix(".nxs").name
     if path.suffix == ".operando":
         path = path.with_suffix(".nxs")

@@ -52,10 +52,10 @@ def time_is_an_index(ds: xr.Dataset) -> Iterator[str]:
     if "time" not in ds.dims or "time" not in ds.coords:
         yield "dim and coordinate 'time' are missing"
         return
-    if ds["time"].dtype != np.dtype("datetime64[ns]"):
-        yield f"'time' is {ds['time'].dtype}, not datetime64[ns]"
-    elif np.isnat(ds["time"].values).any():
-        yield f"'time' is not a time (NaT) at frame {int(np.argmax(np.isnat(ds['time'].values)))}"
+    if ds.variables["time"].dtype != np.dtype("datetime64[ns]"):
+        yield f"'time' is {ds.variables['time'].dtype}, not datetime64[ns]"
+    elif np.isnat(ds.variables["time"].values).any():
+        yield f"'time' is not a time (NaT) at frame {int(np.argmax(np.isnat(ds.variables['time'].values)))}"
     if ds.sizes["time"] == 0:
         yield "no frames"
 
@@ -67,20 +67,20 @@ def frames_carry_their_coordinates(ds: xr.Dataset) -> Iterator[str]:
     for name, kinds in wanted.items():
         if name not in ds.coords:
             yield f"coordinate {name!r} is missing"
-        elif ds[name].dims != ("time",):
-            yield f"coordinate {name!r} has dims {ds[name].dims}, not ('time',)"
-        elif ds[name].dtype.kind not in kinds:
-            yield f"coordinate {name!r} is of type {ds[name].dtype}"
-    if "exposure" in ds.coords and ds["exposure"].dtype.kind == "f" and (ds["exposure"].values < 0).any():
-        yield f"'exposure' is negative at frame {int(np.argmax(ds['exposure'].values < 0))}"
+        elif ds.variables[name].dims != ("time",):
+            yield f"coordinate {name!r} has dims {ds.variables[name].dims}, not ('time',)"
+        elif ds.variables[name].dtype.kind not in kinds:
+            yield f"coordinate {name!r} is of type {ds.variables[name].dtype}"
+    if "exposure" in ds.coords and ds.variables["exposure"].dtype.kind == "f" and (ds.variables["exposure"].values < 0).any():
+        yield f"'exposure' is negative at frame {int(np.argmax(ds.variables['exposure'].values < 0))}"
 
 
 @_rule
 def time_never_goes_back_within_a_segment(ds: xr.Dataset) -> Iterator[str]:
     """`time` is non-decreasing within each segment; a step back starts a new one."""
-    if "time" not in ds.coords or "segment" not in ds.coords or ds["time"].dtype.kind != "M" or ds["segment"].ndim != 1:
+    if "time" not in ds.coords or "segment" not in ds.coords or ds.variables["time"].dtype.kind != "M" or ds.variables["segment"].ndim != 1:
         return
-    time, segment = ds["time"].values.astype("int64"), ds["segment"].values
+    time, segment = ds.variables["time"].values.astype("int64"), ds.variables["segment"].values
     back = np.flatnonzero((np.diff(time) < 0) & (np.diff(segment) == 0))
     if back.size:
         more = f" (and {back.size - 1} more)" if back.size > 1 else ""
@@ -90,12 +90,12 @@ def time_never_goes_back_within_a_segment(ds: xr.Dataset) -> Iterator[str]:
 @_rule
 def quality_bits_are_known(ds: xr.Dataset) -> Iterator[str]:
     """`quality` holds known bits only and names them (CF flag_masks, flag_meanings)."""
-    if "quality" not in ds.coords or ds["quality"].dtype.kind not in "iu":
+    if "quality" not in ds.coords or ds.variables["quality"].dtype.kind not in "iu":
         return
     known = sum(int(flag.value) for flag in Quality)
-    if (ds["quality"].values & ~known).any():
-        yield f"'quality' has unknown bits at frame {int(np.argmax((ds['quality'].values & ~known) != 0))}"
-    if "flag_masks" not in ds["quality"].attrs or "flag_meanings" not in ds["quality"].attrs:
+    if (ds.variables["quality"].values & ~known).any():
+        yield f"'quality' has unknown bits at frame {int(np.argmax((ds.variables['quality'].values & ~known) != 0))}"
+    if "flag_masks" not in ds.variables["quality"].attrs or "flag_meanings" not in ds.variables["quality"].attrs:
         yield "'quality' lacks the attributes flag_masks and flag_meanings"
 
 
@@ -113,13 +113,13 @@ def signal_is_present(ds: xr.Dataset) -> Iterator[str]:
     if not present:
         yield f"no signal: expected one of {', '.join(technique.signals)}"
     for name in present:
-        dims = tuple(str(d) for d in ds[name].dims)
+        dims = tuple(str(d) for d in ds.variables[name].dims)
         rest = tuple(d for d in dims[1:] if d not in technique.dims)
         axes: list[tuple[str, ...]] = [(a,) for a in technique.axis] or [()]
         if dims[:1] != ("time",) or rest not in axes:
             yield f"{name!r} has dims {dims}, not ('time'{''.join(f', {a[0]!r}' for a in axes[:1] if a)})"
-        if ds[name].dtype.kind not in "fiucOUT":
-            yield f"{name!r} is of type {ds[name].dtype}"
+        if ds.variables[name].dtype.kind not in "fiucOUT":
+            yield f"{name!r} is of type {ds.variables[name].dtype}"
 
 
 @_rule
@@ -132,8 +132,8 @@ def axis_is_monotonic(ds: xr.Dataset) -> Iterator[str]:
         if name not in ds.coords:
             yield f"dim {name!r} has no coordinate"
             continue
-        steps = np.diff(ds[name].values.astype(float))
-        if not np.isfinite(ds[name].values).all():
+        steps = np.diff(ds.variables[name].values.astype(float))
+        if not np.isfinite(ds.variables[name].values).all():
             yield f"{name!r} is not finite everywhere"
         elif steps.size and not ((steps > 0).all() or (steps < 0).all()):
             wrong = int(np.argmax(steps * np.sign(np.median(steps)) <= 0))
@@ -169,9 +169,9 @@ def errors_are_linked(ds: xr.Dataset) -> Iterator[str]:
                 continue
             if base not in ds.variables:
                 yield f"{name!r} belongs to no variable {base!r}"
-            elif ds[name].dims != ds[base].dims:
-                yield f"{name!r} has dims {ds[name].dims}, {base!r} has {ds[base].dims}"
-            elif name not in str(ds[base].attrs.get("ancillary_variables", "")).split():
+            elif ds.variables[name].dims != ds.variables[base].dims:
+                yield f"{name!r} has dims {ds.variables[name].dims}, {base!r} has {ds.variables[base].dims}"
+            elif name not in str(ds.variables[base].attrs.get("ancillary_variables", "")).split():
                 yield f"{base!r} does not name {name!r} in its attribute ancillary_variables"
 
 

@@ -194,9 +194,10 @@ def canonical(ds: xr.Dataset) -> xr.Dataset:
         str(name): _NAMES[str(name).lower()] for name in ds.variables if str(name).lower() in _NAMES and _NAMES[str(name).lower()] not in ds.variables
     }
     ds = ds.rename(renames) if renames else ds.copy(deep=False)
+    changed: dict[str, xr.Variable] = {}
     for name in list(ds.variables):
         base = str(name).removesuffix("_errors").removesuffix("_systematic")
-        var = ds[name].variable
+        var = ds.variables[name]
         units = var.attrs.get("units")
         if units is None:
             continue
@@ -212,5 +213,7 @@ def canonical(ds: xr.Dataset) -> xr.Dataset:
             var.attrs["units"] = target
         else:
             continue
-        ds = ds.assign_coords({name: var}) if name in ds.coords else ds.assign({name: var})
-    return ds
+        changed[str(name)] = var
+    if not changed:
+        return ds
+    return ds.assign({k: v for k, v in changed.items() if k not in ds.coords}).assign_coords({k: v for k, v in changed.items() if k in ds.coords})

@@ -343,7 +343,7 @@ class FileTimes:
         exposure = np.nan_to_num(ds["exposure"].values)
         begin = ds["time"].values - np.round(exposure * 5e8).astype("timedelta64[ns]")
         if ds.attrs.get("time_origin") == "counter":
-            zero = np.datetime64(0, "ns")
+            zero: Any = np.datetime64(0, "ns")
         elif "stamp" in ds.coords and ds["stamp"].ndim == 0 and origin == "config":
             zero = ds["stamp"].values[()]  # linked files count from one stamp: only that is replaced
         else:

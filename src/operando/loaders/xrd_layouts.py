@@ -74,6 +74,7 @@ def _of_intensities(header: list[str], start: float, step: float, values: np.nda
 
 def _grid(lines: list[str], path: Path) -> Columns | None:
     """Read `start step end` and the intensities on that grid (and their errors, and words after them); None if the file is no such thing."""
+    total = 0  # words of the file, counted once a line looks like a grid
     for number, line in enumerate(lines[:40]):
         match = _GRID.match(line) if len(line) < 300 else None
         if match is None:
@@ -83,9 +84,12 @@ def _grid(lines: list[str], path: Path) -> Columns | None:
         if not (step > 0 and end > start and end - start < 1e7 * step and abs(end) <= 180 and (words or not match.group(4))):
             continue
         expected = int(round((end - start) / step)) + 1
-        body = " ".join(lines[number + 1 :]).replace(",", " ").split()
         if abs((end - start) / step + 1 - expected) > 0.01 or expected < 3:
             continue
+        total = total or sum(len(other.replace(",", " ").split()) for other in lines)
+        if not expected <= total <= 2 * expected + 1000 and "steptime" not in line.lower():
+            continue
+        body = " ".join(lines[number + 1 :]).replace(",", " ").split()
         numbers = next((i for i, word in enumerate(body[: 2 * expected]) if not _NUMBER.fullmatch(word)), min(len(body), 2 * expected))
         footer = all(not re.match(r"\s*[-+.\d]", other) for other in lines[-20:]) if numbers < len(body) else True
         if numbers not in (expected, 2 * expected) or (len(body) > numbers and not (footer or _ends_in_words(body[numbers:]))):

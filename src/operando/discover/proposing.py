@@ -1,0 +1,242 @@
+"""Write what was found as a commented beamtime.yaml, with a question wherever the folder does not tell."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from operando.contract import ConfigError
+from operando.discover.filenames import escape, position_pattern
+from operando.discover.findings import Findings, Group, comment
+from operando.loaders.text import natural_key
+
+_ARCHIVES = (".zip", ".gz", ".tar", ".tgz", ".7z", ".bz2", ".xz", ".rar")
+
+
+def propose(findings: Findings, beside: str | os.PathLike[str] | None = None) -> str:
+    """Write a first beamtime.yaml: commented, and with a question wherever the folder does not tell.
+
+    Parameters
+    ----------
+    findings
+        What `look` found.
+    beside
+        Folder in which the beamtime.yaml will lie, for its paths are relative to that; the one that was looked at by default.
+
+    Raises
+    ------
+    ConfigError
+        Two loaders claim the same files, or nothing is known.
+    """
+    if findings.conflicts:
+        file, claims = findings.conflicts[0]
+        lines = [f"{f}: {' and '.join(f'{name} ({words})' for name, words in c.items())}" for f, c in findings.conflicts[:5]]
+        raise ConfigError(
+            f"two loaders claim the same file ({len(findings.conflicts)} files)",
+            file=findings.folder / file,
+            found="; ".join(lines),
+            expected="one loader per format",
+            hint="uninstall one of the two, or move these files away and name their loader by hand",
+        )
+    if not findings.groups:
+        what = ", ".join(f"{count} {ext}" for ext, (count, _) in list(findings.unrecognised.items())[:8]) or "no file"
+        hint = "operando loaders  lists the formats; archives are not opened: unpack them. A loader of your own: plugins/operando-mylab"
+        raise ConfigError("nothing here is known to any loader", file=findings.folder, found=what, hint=hint)
+    return _Proposal(findings, _way(findings.folder, beside)).text()
+
+
+def _way(folder: Path, beside: str | os.PathLike[str] | None) -> str:
+    """How to write a path in `folder` seen from `beside`: a prefix, escaped as patterns want it."""
+    here = Path(beside).resolve() if beside is not None else folder
+    if here == folder:
+        return ""
+    way = Path(os.path.relpath(folder, here))
+    if way.parts.count("..") > 2:  # so far away that only the whole path can be read
+        way = folder
+    return escape(way.as_posix()).rstrip("/") + "/"
+
+
+class _Proposal:
+    """The lines of one proposal."""
+
+    def __init__(self, findings: Findings, way: str = "") -> None:
+        self.findings, self.way = findings, way
+        hints = sorted({g.cell for g in findings.groups if g.cell}, key=natural_key)
+        self.cells = hints or ["A"]
+        self.names: dict[int, str] = {}
+        taken: set[str] = set()
+        for group in findings.groups:
+            self.names[id(group)] = self._name(group, taken)
+
+    def _name(self, group: Group, taken: set[str]) -> str:
+        base = "cycler" if group.technique == "echem" else group.technique
+        cell = f"_{group.cell}" if group.cell and len(self.cells) > 1 else ""
+        folder = re.sub(r"[^A-Za-z0-9]+", "_", PurePosixPath(group.folder).name).strip("_")
+        for name in (base + cell, f"{base}{cell}_{folder}" if folder else base + cell, f"{base}{cell}_{group.loader.replace('-', '_')}"):
+            if name.lower() not in taken:
+                break
+        number = 2
+        while name.lower() in taken:
+            name, number = f"{base}{cell}_{number}", number + 1
+        taken.add(name.lower())
+        return name
+
+    def text(self) -> str:
+        """Join all."""
+        naive = [g for g in self.findings.groups if g.zoned is False and g.time_origin != "counter"]
+        by_config = [g for g in self.findings.groups if g.time_origin == "counter"]
+        lines = ["# Proposed by  operando new  from what lies here. Comments say what was found, QUESTIONs what could not be told.", ""]
+        lines += [f"title: {_quoted(self.findings.folder.name or 'beamtime')}", ""]
+        if naive or by_config:
+            who = ", ".join(self.names[id(g)] for g in [*naive, *by_config])
+            lines += [f"# QUESTION: which zone did the clocks of {who} follow? Their files do not say."]
+            lines += ["# A place such as Europe/Paris, or an offset such as +02:00. The zone of this computer is never used."]
+        else:
+            lines += ["# The files carry their zones; this is for instruments whose files do not."]
+        lines += ["timezone:", "", "sources:"]
+        for group in self.findings.groups:
+            lines += self._source(group)
+        lines += ["cells:"]
+        for cell in self.cells:
+            lines += self._cell(cell)
+        return "\n".join([*lines, *self._untold()]) + "\n"
+
+    def _source(self, group: Group) -> list[str]:
+        count = f"{len(group.files)} file{'s' if len(group.files) > 1 else ''}"
+        lines = [f"  # {count}, {_bytes(group.size)}: {comment(group.said)}"]
+        if len(group.patterns) > 1:
+            shown = [f"{n} like {comment(name)}" for name, n in group.patterns[:6]]
+            lines += [f"  # {'; '.join(shown)}" + (f"; and {len(group.patterns) - 6} more kinds of name" if len(group.patterns) > 6 else "")]
+        lines += [f"  {self.names[id(group)]}:", f"    loader: {group.loader}"]
+        if len(group.globs) == 1:
+            lines += [f"    files: {_quoted(self.way + group.globs[0])}"]
+        else:
+            lines += ["    files:", *(f"      - {_quoted(self.way + pattern)}" for pattern in group.globs)]
+        lines += [f"    {line}" for line in self._time_lines(group)]
+        if len(group.positions) > 1:
+            lines += [f"    # The names speak of positions {', '.join(map(str, group.positions))}:"]
+            pattern = position_pattern([PurePosixPath(f).name for f in group.files])
+            lines += [f"    {'# ' if group.name_pattern else ''}name_pattern: {_quoted(pattern)}"] if pattern else []
+        return [*lines, ""]
+
+    def _time_lines(self, group: Group) -> list[str]:
+        if group.problem is not None:
+            return [f"# QUESTION: does it need an option? {comment(group.problem)}", f"# operando loaders {group.loader}  explains them"]
+        if group.name_pattern is not None:
+            return ["# No time in the files, but in their names:", f"name_pattern: {_quoted(group.name_pattern)}"]
+        if group.time_origin == "counter":
+            return [
+                "# QUESTION: these files hold no absolute time. Give one of:",
+                "# start: 2026-06-03T10:00:00         # with  period: 60 s  for numbered files",
+                "# times_from: {file: log.csv, name: filename, start: started, end: ended}",
+                "# name_pattern: '*_{time:%Y%m%dT%H%M%S}'",
+                "# mtime: true                        # last resort: when the files were written, uncertain",
+                f"# or the option of the loader that finds it in the header:  operando loaders {group.loader}",
+            ]
+        if group.time_origin is None:
+            return ["# Not read here (large); operando check says where its times come from."]
+        zone = "with its zone (shown in UTC)" if group.zoned else "wall clock, without zone"
+        lines = [f"# begins {group.start}, {zone}"]
+        if group.preset is not None:
+            lines = [f"# This preset finds the time in the files: {comment(group.preset_title)}", f"preset: {_quoted(group.preset)}", *lines]
+            lines += [f"# QUESTION: are they from there? Then the zone is {group.preset_zone}."] if group.preset_zone and not group.zoned else []
+        return lines
+
+    def _cell(self, cell: str) -> list[str]:
+        mine = [g for g in self.findings.groups if (g.cell or self.cells[0]) == cell]
+        unsure = {id(g) for g in mine if g.cell is None and len(self.cells) > 1}
+        note = {True: "   # QUESTION: the names do not say which cell", False: ""}
+        lines = [f"  {cell}:"]
+        if cell == "A" and not any(g.cell for g in self.findings.groups):
+            lines[0] += "                                  # call it what you like"
+        lines += [
+            "    about:                              # wins over what files claim; fill in what you know",
+            "      # active_mass: 6.84 mg",
+            "      # area: 1.54 cm^2",
+            "      # capacity: 1.5 mAh               # what the state of charge counts against",
+            "      # chemistry: NMC811|graphite",
+        ]
+        cyclers = sorted((g for g in mine if g.technique == "echem"), key=lambda g: (g.cell is None, g.problem is not None, -len(g.files), -g.size))
+        for i, group in enumerate(cyclers):
+            if i == 0:
+                lines += [f"    echem: {{from: {self.names[id(group)]}}}{note[id(group) in unsure]}"]
+            else:
+                twin = "the same measurement in another format" if _twins(group, cyclers[0]) else "a cell has one; more cells?"
+                lines += [f"    # echem: {{from: {self.names[id(group)]}}}   # QUESTION: {twin}"]
+        if not cyclers:
+            lines += ["    # echem: {from: ...}                # QUESTION: no electrochemistry was found; frames without it are shown UNALIGNED"]
+        others = [g for g in mine if g.technique != "echem"]
+        if others:
+            lines += ["    series:"]
+            lines += [f"      {self._series_name(g, others)}: {{from: {self.names[id(g)]}}}{note[id(g) in unsure]}" for g in others]
+        return [*lines, ""]
+
+    def _series_name(self, group: Group, others: Sequence[Group]) -> str:
+        alone = sum(g.technique == group.technique for g in others) == 1
+        return group.technique if alone else self.names[id(group)]
+
+    def _untold(self) -> list[str]:
+        f = self.findings
+        lines = []
+        if f.unrecognised:
+            lines += ["# Not recognised by any loader (name one by hand if it fits, or see plugins/operando-mylab):"]
+            for ext, (count, example) in list(f.unrecognised.items())[:20]:
+                archive = "   (archives are not opened: unpack it)" if ext in _ARCHIVES else ""
+                lines += [f"#   {count:6d} {ext:<10} for example {comment(example)}{archive}"]
+            if len(f.unrecognised) > 20:
+                lines += [f"#   and {len(f.unrecognised) - 20} more extensions"]
+        lines += [f"# The loader {name} cannot be used: {comment(why)}" for name, why in f.broken.items()]
+        if f.skipped:
+            lines += ["# Passed over:", *(f"#   {comment(s)}" for s in f.skipped[:20])]
+            lines += [f"#   and {len(f.skipped) - 20} more"] if len(f.skipped) > 20 else []
+        if f.truncated:
+            lines += [f"# Only the first {f.files} files were looked at."]
+        return lines
+
+
+def _twins(a: Group, b: Group) -> bool:
+    """Say whether two groups hold the same names with other extensions."""
+    stems = [{PurePosixPath(f).with_suffix("").name for f in g.files} for g in (a, b)]
+    return a.folder == b.folder and a.loader != b.loader and bool(stems[0] & stems[1])
+
+
+@functools.cache
+def _plain() -> re.Pattern[str]:
+    return re.compile(r"[A-Za-z_/][A-Za-z0-9_./*()-]*(?: [A-Za-z0-9_./*()-]+)*")
+
+
+def _quoted(text: str) -> str:
+    """Write text as a YAML scalar."""
+    plain = _plain().fullmatch(text) and text.lower() not in ("null", "true", "false", "~")
+    return text if plain else "'" + text.replace("'", "''") + "'"
+
+
+def _bytes(size: int) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size //= 1000
+    return f"{size} {unit}"
+
+
+def write(text: str, path: str | os.PathLike[str]) -> Path:
+    """Write a proposal; a file that is there already is never touched.
+
+    Raises
+    ------
+    ConfigError
+        There is one already, or it cannot be written there.
+    """
+    path = Path(path)
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as f:
+            f.write(text)
+    except FileExistsError:
+        hint = "rename or remove it, or read the proposal on the screen: -o -"
+        raise ConfigError("there is one already, and it is not overwritten", file=path, hint=hint) from None
+    except OSError as error:
+        raise ConfigError("cannot be written", file=path, found=error.strerror) from None
+    return path
