@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -195,6 +196,18 @@ def test_check_prints_its_page_where_no_figure_can_be_written(
     assert "not drawn" in said.err
     assert "--png" in said.err
     assert main(["check", str(folder / "beamtime.yaml"), "--png", str(folder / "x.png")]) == 1
+    said = capsys.readouterr()
+    assert "67 of 69 frames" in said.out
+    assert "x.png: Read-only file system" in said.err
+
+
+def test_check_prints_its_page_where_the_figure_has_no_such_form(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("x.xyz", "missing/x.png"):
+        assert main(["check", str(folder / "beamtime.yaml"), "--png", str(folder / name)]) == 1
+        said = capsys.readouterr()
+        assert "67 of 69 frames" in said.out
+        assert f"{name}: " in said.err
+    assert not list(folder.glob(".*"))
 
 
 MINE = '''"""Frames of a test."""
@@ -296,3 +309,24 @@ def test_export_wants_a_folder_that_is_there(folder: Path, tmp_path: Path, capsy
     (tmp_path / "x.csv").mkdir()
     assert main(["export", store, "A/xrd", "-o", str(tmp_path / "x.csv"), "--overwrite"]) == 1
     assert "this is a folder" in capsys.readouterr().err
+
+
+def test_export_to_a_full_disk_says_so_and_leaves_nothing(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from operando.store import files
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "pwrite", full)
+    assert main(["export", str(folder / "beamtime.nxs"), "A/xrd", "-o", str(tmp_path / "x.nc")]) == 1
+    assert "x.nc: cannot be written: No space left" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_terminal_that_lacks_characters_is_no_reason_to_stop(folder: Path) -> None:
+    command = [sys.executable, "-m", "operando.cli", "check", str(folder / "beamtime.yaml"), "--no-png"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"67 of 69 frames" in done.stdout

@@ -11,7 +11,20 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operando.contract import RULES, ContractError, LoaderError, as_stamps, canonical, convert, faults, quantity, same_units, series, validate
+from operando.contract import (
+    RULES,
+    ContractError,
+    LoaderError,
+    as_stamps,
+    canonical,
+    convert,
+    faults,
+    quantity,
+    same_units,
+    series,
+    split_quantity,
+    validate,
+)
 
 ATTRS = {"loader": "test", "loader_version": "1", "options": "{}"}
 
@@ -197,3 +210,29 @@ def test_a_stamp_beyond_nanoseconds_is_refused_and_not_another_date(stamp: str) 
     for form in (stamp, dt.datetime.fromisoformat(stamp)):
         with pytest.raises(ContractError, match="1678 to 2261"):
             as_stamps(form)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("6.84 mg", (6.84, "mg")),
+        ("1.54 cm²", (1.54, "cm^2")),
+        ("3.1mAh/cm^2", (3.1, "mAh/cm^2")),
+        ("-20 °C", (-20.0, "degC")),
+        ("1e-3 mol/L", (1e-3, "mol/L")),
+        ("2 days", (2.0, "d")),
+        ("12 hours", (12.0, "h")),
+        ("1 M LiPF6 EC:EMC", None),
+        ("2032", None),
+        ("2026-06-03", None),
+        ("12:30", None),
+        ("3 electrodes", None),
+        ("5 a.u.", None),
+        ("NMC811|graphite", None),
+        ("1e999 mg", None),
+        ("", None),
+        ("2 ((", None),
+    ],
+)
+def test_text_is_a_quantity_only_with_a_number_and_a_unit(text: str, found: tuple[float, str] | None) -> None:
+    assert split_quantity(text) == found

@@ -32,7 +32,17 @@ def _loader(name: str, technique: str, word: str, *, stamp: str | None = None, z
     def claims(path: Path) -> str | None:
         return f"a {word} file" if Path(path).read_text(errors="replace").startswith(word) else None
 
-    return Loader(name, read, claims, (technique,), "1", f"{word} files", f"{word} files", "test")
+    return Loader(
+        name=name,
+        read=read,
+        claims=claims,
+        beside=None,
+        techniques=(technique,),
+        version="1",
+        description=f"{word} files",
+        dossier=f"{word} files",
+        origin="test",
+    )
 
 
 LOADERS: dict[str, Any] = {
@@ -353,3 +363,29 @@ def test_paths_are_seen_from_where_the_proposal_will_lie(make: Callable[..., Pat
 def test_begin_is_that_of_the_first_exposure() -> None:
     made = series("echem", {"voltage": ("time", np.ones(1), "V")}, source="a", start="2026-06-03T10:00:00", exposure=65.0, time_origin="header")
     assert looking._begin(made) == "2026-06-03T10:00:00"
+
+
+def test_half_a_proposal_is_not_left_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    true = Path.open
+
+    def on_full_disk(self: Path, *args: Any, **more: Any) -> Any:
+        file = true(self, *args, **more)
+        file.close()
+        true(self, "w").close()
+
+        class Full:
+            def __enter__(self) -> Any:
+                return self
+
+            def __exit__(self, *_: object) -> None:
+                return None
+
+            def write(self, _: str) -> None:
+                raise OSError(28, "No space left on device")
+
+        return Full()
+
+    monkeypatch.setattr(Path, "open", on_full_disk)
+    with pytest.raises(ConfigError, match="No space left"):
+        write("title: x\n", tmp_path / "beamtime.yaml")
+    assert list(tmp_path.iterdir()) == []

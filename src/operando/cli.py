@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import signal
 import sys
@@ -132,6 +133,9 @@ def _positive(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     args = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):  # a name or a bar that the terminal's encoding lacks is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with _in_good_order(args):
             return int(args.run(args))
@@ -273,22 +277,22 @@ def _check(args: argparse.Namespace) -> int:
 
     with _Bars() as bars:
         report = beamtime.check(args.config, progress=bars)
-    drawn = None
+    drawn, failed = None, ""
     if not args.no_png and report.streams:
         target = args.png or args.config.with_name(f"{args.config.stem}_alignment.png")
         try:
             drawn = figures.save(figures.alignment(report), target)
-        except OSError as error:  # raw data often lies where nothing may be written: the page is what counts
-            if args.png:
-                raise
-            print(f"not drawn: {target}: {error.strerror}; give --png FILE or --no-png", file=sys.stderr)
+        except (OSError, ValueError, OverflowError) as error:  # raw data often lies where nothing may be written: the page is what counts
+            failed = f"not drawn: {target}: {getattr(error, 'strerror', None) or error}; give --png FILE or --no-png"
     if args.json:
         _print_json({"ok": not report.problems, "figure": str(drawn) if drawn else None, **_finite(report.as_dict())})
     else:
         print(report.text(min(shutil.get_terminal_size((100, 24)).columns, 160)))
         if drawn:
             print(f"\ndrawn: {drawn}")
-    return 1 if report.problems else 0
+    if failed:
+        print(f"operando check: {failed}", file=sys.stderr)
+    return 1 if report.problems or (failed and args.png) else 0
 
 
 def _build(args: argparse.Namespace) -> int:

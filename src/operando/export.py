@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import xarray as xr
 
 from operando.contract import TECHNIQUES, ConfigError, StoreError
 from operando.store import open_beamtime
+from operando.store.files import writing_hdf5
 
 _ROWS = 4096
 SUFFIXES = (".bdf.csv", ".csv", ".nc", ".parquet")
@@ -61,8 +63,9 @@ def export(store: str | Path, path: str, output: str | Path, *, overwrite: bool 
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         if form == ".nc":
-            _netcdf(ds, temporary)
-        elif form == ".parquet":
+            _netcdf(ds, output)
+            return output
+        if form == ".parquet":
             _parquet(ds, temporary)
         elif form == ".bdf.csv":
             _csv(_bdf(ds, output), temporary)
@@ -72,7 +75,8 @@ def export(store: str | Path, path: str, output: str | Path, *, overwrite: bool 
     except OSError as error:
         raise StoreError(f"cannot be written: {error.strerror or error}", file=output) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return output
 
 
@@ -91,7 +95,12 @@ def _netcdf(ds: xr.Dataset, path: Path) -> None:
     for name in [n for n, v in ds.variables.items() if v.dtype.kind == "c"]:
         plain[f"{name}_real"], plain[f"{name}_imag"] = plain[name].real, plain[name].imag
         plain = plain.drop_vars(str(name))
-    plain.to_netcdf(path, engine="h5netcdf", encoding={k: v for k, v in encoding.items() if k in plain.variables})
+    import h5netcdf  # type: ignore[import-untyped]
+    from xarray.backends import H5NetCDFStore
+
+    # HDF5 stumbles over a full disk for as long as the process lives, unless the store's own files stand between them
+    with writing_hdf5(path, digest=False) as writing, h5netcdf.File(writing.h5, "w") as file:
+        plain.dump_to_store(H5NetCDFStore(file), encoding={k: v for k, v in encoding.items() if k in plain.variables})
 
 
 def _column(name: str, var: xr.Variable) -> str:

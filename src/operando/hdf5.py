@@ -42,9 +42,12 @@ Identity = tuple[int, int]
 
 
 class _Handles:
-    """Open files, least recently used first; one lock for the cache and for every read through it."""
+    """Open files, least recently used first; one lock for the cache and for every read through it.
 
-    def __init__(self, limit: int = 128) -> None:
+    An open file costs 0.6 MB inside HDF5 whatever it holds, an opening about 0.3 ms.
+    """
+
+    def __init__(self, limit: int = 32) -> None:
         self.limit = limit
         self.lock = threading.RLock()
         self._open: OrderedDict[str, tuple[tuple[int, ...], Any]] = OrderedDict()
@@ -460,9 +463,13 @@ def decoding(h5: Any, path: str) -> tuple[str, np.dtype[Any]]:
 def _decode(raw: Any, kind: str, dtype: np.dtype[Any]) -> np.ndarray:
     if kind == "str":
         raw = np.asarray(raw, dtype=object)
-        flat = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in raw.ravel()]
-        out = np.empty(len(flat), object)
-        out[:] = flat
+        known: dict[Any, str] = {}  # most rows share their text (the file they came from): one object for all of them
+        out = np.empty(raw.size, object)
+        for i, value in enumerate(raw.ravel()):
+            text = known.get(value)
+            if text is None:
+                text = known[value] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+            out[i] = text
         return out.reshape(raw.shape)
     if kind == "time":
         return np.asarray(raw, np.int64).view("datetime64[ns]")

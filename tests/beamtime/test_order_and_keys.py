@@ -154,3 +154,11 @@ def test_a_log_that_arrives_beside_a_measurement_is_seen(shared_data: Path, tmp_
     log.write_text(log.read_text().replace("10:00:00", "11:00:00"))
     again = beamtime.run(read_config(config))
     assert op.open_beamtime(again.published)["A/echem/frames"].ds.time.values[0] == np.datetime64("2024-05-07T09:00:00", "ns")
+
+
+def test_a_series_that_cannot_be_put_on_utc_is_not_published(tmp_path: Path) -> None:
+    """A lone frame in the hour that autumn repeats: nobody can tell; its wall-clock time must not pass for UTC."""
+    pattern(tmp_path / "20261025T023000_0001.xye")
+    outcome = build(tmp_path, NUMBERED)
+    assert "twice" in str(outcome.problems[0])
+    assert not outcome.published.exists()

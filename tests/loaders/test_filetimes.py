@@ -138,3 +138,11 @@ def test_mtime_is_used_only_when_allowed_and_is_uncertain(tmp_path: Path) -> Non
 def test_a_coarse_stamp_in_a_name_is_as_uncertain_as_it_is_coarse(tmp_path: Path, form: str, name: str, sigma: float) -> None:
     ds = FileTimes(name_pattern=f"{{time:{form}}}").apply(frame(tmp_path / f"{name}.xy"), tmp_path / f"{name}.xy")
     assert float(ds.attrs["time_uncertainty_s"]) == pytest.approx(sigma, rel=1e-3)
+
+
+def test_start_moves_linked_files_together(tmp_path: Path) -> None:
+    """Two files of one run share a stamp; the second begins 43 213 s after it and must still do so under another start."""
+    linked = frame(tmp_path / "b.xy", 2, 0.0, start="2026-06-03T10:00:00", elapsed=[43213.0, 43223.0], time_origin="header")
+    moved = FileTimes(start="2026-06-04T00:00:00").apply(linked, tmp_path / "b.xy")
+    assert moved.time.values[0] == np.datetime64("2026-06-04T12:00:13", "ns")
+    assert moved.stamp.values == np.datetime64("2026-06-04T00:00:00", "ns")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -191,3 +193,12 @@ def test_a_loader_that_ends_the_program_does_not(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(LoaderError, match=r"a\.txt"):
         load_file(get_loader("mine.py:load", tmp_path), tmp_path / "a.txt")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such name")
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"bad\xff.xye")
+    path.write_text("1 2 3\n")
+    with pytest.raises(LoaderError, match="not UTF-8") as caught:
+        load_file(get_loader("xrd-1d"), path)
+    str(caught.value).encode()

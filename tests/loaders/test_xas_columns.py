@@ -161,6 +161,87 @@ def test_preset_and_overrides(tmp_path):
     assert sound(ds)
 
 
+def test_rock_spectra_without_a_reference(tmp_path):
+    text = ROCK.replace("\treference\tIref.derivative", "")
+    ds = load(write(tmp_path / "rock.txt", text + table(ENERGY + 1000, MU, I0)), preset="soleil-rock")
+    assert set(ds.data_vars) == {"mu", "i0"}
+    np.testing.assert_allclose(ds.i0[0], I0)
+    with pytest.raises(LoaderError, match="no column is labelled 'normalized'"):
+        load(write(tmp_path / "b.txt", text.replace("normalized", "raw") + table(ENERGY + 1000, MU, I0)), preset="soleil-rock")
+    for wrong in ({"colum": 1}, {"column": []}, {"optional": True}):
+        with pytest.raises(LoaderError, match="is no column"):
+            load(tmp_path / "rock.txt", preset="soleil-rock", mu=wrong)
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ("# energy i0 i1 i2\n", {"i0", "itrans", "iref", "mu", "mu_reference"}),
+        ("#  1) Mono Energy *   3) I1\n#  2) I0              4) scaler time\n#Mono Energy *   I0    I1     scaler time\n", {"i0", "itrans", "mu"}),
+        ("#Mono Energy *        I0 * I1                   Scaler preset time   \n", {"i0", "itrans", "mu"}),
+        ("Data:\nAchieved Energy\nI0\nI1\nReal time clock\n\n", {"i0", "itrans", "mu"}),
+        ("# 1_energy 2_i0 3_i1 4_fluo\n", None),
+        ("# energy i0 i1 If_sum\n", None),
+    ],
+)
+def test_labels_counted_along_the_beam(tmp_path, header, found):
+    path = write(tmp_path / "a.dat", header + table(ENERGY, I0, IT, IR))
+    if found is None:
+        with pytest.raises(LoaderError, match="cannot be told|no photon|mu cannot"):
+            load(path)
+        return
+    ds = load(path)
+    assert set(ds.data_vars) == found
+    np.testing.assert_allclose(ds.mu[0], MU, atol=1e-6)
+
+
+def test_a_logarithm_in_the_label_is_mu(tmp_path):
+    ds = load(write(tmp_path / "a.xmu", "# energy log(i0/it) i0\n" + table(ENERGY, MU, I0)))
+    np.testing.assert_allclose(ds.mu[0], MU, rtol=1e-6)
+
+
+def test_a_reference_chamber_that_was_not_read(tmp_path):
+    path = write(tmp_path / "a.dat", "# energy i0 it ir\n" + table(ENERGY, I0, IT, 0 * IR))
+    assert set(load(path).data_vars) == {"i0", "itrans", "iref", "mu"}
+    with pytest.raises(LoaderError, match="mu_reference cannot be computed"):
+        load(path, i0="i0", itrans="it", iref="ir")
+
+
+KEK = """  9809     KEK-PF   BL9A
+ Fe010           22.05.11 17:26 - 22.05.11 18:33 Serial#1
+ sample
+ Ring :   2.5 GeV   425.1 mA -  449.9 mA
+ Mono :   Si(111)       D=  3.13551 A    Initial angle= 13.93250 deg
+ BL9A      Transmission( 2)   Repetition=  1     Points= {points}
+
+ Block      Init-Eng  Final-Eng      Step/eV     Time/s       Num
+     1        6606.20   7061.20         6.50       1.00        70
+ Ortec(-1)     NDCH = 3
+  Angle(c)  Angle(o)    time/s         2         3
+      Mode         0         0         1         2
+    Offset         0         0  7753.700  7157.100
+"""
+
+
+def test_9809(tmp_path):
+    angle = np.degrees(np.arcsin(12398.419843320026 / (2 * 3.13551 * ENERGY)))
+    body = "".join(f"{a:10.5f}{a:10.5f}{1.0:10.2f}{i:10d}{t:10d}\n" for a, i, t in zip(angle, I0.astype(int), IT.astype(int), strict=True))
+    path = write(tmp_path / "a.dat", KEK.format(points=ENERGY.size) + body + "\x1a\n")
+    assert "9809" in claims(path)
+    ds = load(path)
+    np.testing.assert_allclose(ds.energy, ENERGY, atol=0.02)
+    np.testing.assert_allclose(ds.mu[0], np.log(I0.astype(int) / IT.astype(int)), atol=1e-6)
+    assert str(ds.stamp.values) == "2022-05-11T17:26:00.000000000"
+    assert ds.exposure.values == [67 * 60.0]
+    assert sound(ds)
+    with pytest.raises(LoaderError, match="does not fit the header"):
+        load(write(tmp_path / "b.dat", KEK.format(points=ENERGY.size) + "\n".join(body.split("\n")[:-5])))
+    with pytest.raises(LoaderError, match="9809 header is incomplete"):
+        load(write(tmp_path / "c.dat", KEK.format(points=3).replace("D=", "d") + body))
+    with pytest.raises(LoaderError, match="modes do not fit"):
+        load(write(tmp_path / "d.dat", KEK.format(points=3).replace("         1         2\n", "         1\n") + body))
+
+
 def test_presets_that_cannot_be_used(tmp_path):
     path = write(tmp_path / "rock.txt", ROCK + table(ENERGY, MU, MU, MU, I0))
     with pytest.raises(ConfigError, match="did you mean 'soleil-rock'"):

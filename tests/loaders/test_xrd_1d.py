@@ -244,6 +244,16 @@ def test_csv_of_scan_points(tmp_path):
     assert ds.attrs["wavelength_k_alpha_2"] == 1.544426
 
 
+@pytest.mark.parametrize("header", ["[Data]\nAngle,       PSD,\n", '"2theta","I"\n', "Winkel,Impulse\n"])
+def test_commas_at_the_end_and_quotes(tmp_path, header):
+    quote = '"' if header.startswith('"') else ""
+    path = write(tmp_path / "a.txt", header + "".join(f"{quote}{a}{quote},{quote}{c}{quote},\n" for a, c in zip(ANGLES, COUNTS, strict=True)))
+    ds = load(path)
+    np.testing.assert_allclose(ds.two_theta, ANGLES)
+    np.testing.assert_array_equal(ds.intensity[0], COUNTS)
+    assert claims(path)
+
+
 def test_photoelectron_spectra_are_no_patterns(tmp_path):
     path = write(tmp_path / "a.xy", "# Created by: SpecsLab2\n# Energy Axis: Kinetic Energy\n" + rows())
     assert claims(path) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -20,7 +22,8 @@ PROCESS = {
 
 @pytest.fixture
 def published(beamtime, tmp_path):
-    about = {"active_mass": 6.84, "chemistry": "NMC811|graphite", "n_p_ratio": 1.1, "nested": {"a": [1]}, "unknown": None}
+    about = {"active_mass": "6.84 mg", "area": "1.54 cm²", "chemistry": "NMC811|graphite", "electrolyte": "1 M LiPF6 EC:EMC", "n_p_ratio": 1.1}
+    about |= {"nested": {"a": [1]}, "unknown": None, "rest": "2 days", "series": "2032", "temperature": "25.0 degC"}
     return beamtime.publish(tmp_path / "june.nxs", key="key", process=PROCESS, samples={"A": about}, date="2026-06-04T00:00:00+00:00")
 
 
@@ -52,7 +55,11 @@ def test_xarray_opens_it(published, engine):
         assert tree["A/xrd/observables"]["phase"].values.tolist() == ["H1", "H2"]
         z = ours["A/eis/frames"]["impedance"].values
         np.testing.assert_array_equal(tree["A/eis/frames"]["impedance_real"].values + 1j * tree["A/eis/frames"]["impedance_imag"].values, z)
-        assert tree["A/sample"]["active_mass"].values == 6.84
+        sample = tree["A/sample"]
+        assert sample["active_mass"].values == 6.84
+        assert sample["active_mass"].attrs["units"] == "mg"
+        assert sample["rest"].dtype == float  # no time span to xarray, whatever its release
+        assert str(sample["electrolyte"].values) == "1 M LiPF6 EC:EMC"
 
 
 def test_silx_and_nexusformat_plot_it(published):
@@ -65,6 +72,26 @@ def test_silx_and_nexusformat_plot_it(published):
         assert nxdata.get_default(h5).group.name == "/A/xrd/frames"
     nexus = pytest.importorskip("nexusformat.nexus")
     assert nexus.nxload(str(published), mode="r").plottable_data.nxpath == "/A/xrd/frames"
+
+
+def test_quantities_of_the_sample_are_numbers_with_units(published):
+    with h5py.File(published) as h5:
+        sample = h5["A/sample"]
+        told = {name: (sample[name][()], sample[name].attrs["units"]) for name in sample if "units" in sample[name].attrs}
+        assert told == {"active_mass": (6.84, "mg"), "area": (1.54, "cm^2"), "rest": (2.0, "d"), "temperature": (25.0, "degC")}
+        assert all(sample[name].dtype == np.float64 and sample[name].shape == () for name in told)
+        assert sample["series"].asstr()[()] == "2032"
+        assert sample["n_p_ratio"][()] == 1.1
+    nexus = pytest.importorskip("nexusformat.nexus")
+    assert nexus.nxload(str(published), mode="r")["A/sample/active_mass"].attrs["units"] == "mg"
+
+
+def test_battery_data_format_terms_stand_at_the_frames_of_electrochemistry_only(published):
+    terms = {}
+    with h5py.File(published) as h5:
+        h5.visititems(lambda name, item: terms.update({name: item.attrs["bdf_term"]} if "bdf_term" in item.attrs else {}))
+    frames = {"voltage": "voltage_volt", "current": "current_ampere", "elapsed_time": "test_time_second"}
+    assert terms == {f"A/echem/frames/{name}": term for name, term in frames.items()}
 
 
 def test_the_tree_keeps_the_rules(published):
@@ -132,7 +159,15 @@ def test_is_published(beamtime, published, tmp_path):
     assert not beamtime.is_published(published, "key")
 
 
-def test_large_arrays_are_packed_and_read_back(store, make):
+@pytest.mark.parametrize("isal", [True, False])
+def test_large_arrays_are_packed_and_read_back(store, make, monkeypatch, isal):
+    from operando.store import encoding
+
+    encoding._deflate.cache_clear()
+    if isal:
+        pytest.importorskip("isal")
+    else:
+        monkeypatch.setitem(sys.modules, "isal", None)
     ds = make.xrd(rows=700, points=1000)
     ds["counts"] = (("time", "q"), np.random.default_rng(0).poisson(5, (700, 1000)).astype(np.uint16), {"units": "counts"})
     with store.writing() as writer:
@@ -144,6 +179,10 @@ def test_large_arrays_are_packed_and_read_back(store, make):
         assert h5["A/xrd/frames/counts"].id.get_storage_size() < ds["counts"].nbytes / 2
         np.testing.assert_array_equal(h5["A/xrd/frames/counts"][()], ds["counts"])
         np.testing.assert_array_equal(h5["A/xrd/frames/intensity"][()], ds["intensity"])
+    netcdf = pytest.importorskip("netCDF4")
+    with netcdf.Dataset(store.path.with_suffix(".nxs")) as nc:
+        np.testing.assert_array_equal(np.asarray(nc["A/xrd/frames/counts"][:]), ds["counts"])
+    encoding._deflate.cache_clear()
 
 
 def test_batches_do_not_show(store, make, monkeypatch):

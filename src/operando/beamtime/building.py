@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 from operando import __version__, plan
-from operando.beamtime.aligning import align, check_clock, replace
+from operando.beamtime.aligning import align, check_clock
 from operando.beamtime.frames import read_frames, with_setups
 from operando.beamtime.outcome import Outcome, Progress, Silent
+from operando.beamtime.reducing import check_recipes, reduce_all
 from operando.config import BeamtimeConfig, read_config
 from operando.contract import ConfigError, OperandoError
-from operando.reduction import default_reducer, parse_recipe, run_reducer
 from operando.store import FileIdentities, Store, content_key
 
 
@@ -92,7 +91,7 @@ def run(
     outcome = Outcome(published, live)
     progress = progress or Silent()
     everything = plan.readings(config)
-    check_recipes(config)
+    check_recipes(config, everything)
     for reading in everything:
         check_clock(reading)
     with Store(live).writing() as writer:
@@ -102,7 +101,7 @@ def run(
         identities.save()
         _tidy(everything, writer)
         align(config, everything, writer, outcome, progress)
-        _reduce(config, everything, writer, outcome, progress)
+        reduce_all(config, everything, writer, outcome, progress, memory)
         _say_empty(everything, writer.store, outcome)
         try:
             _publish(config, everything, writer, published, outcome, progress)
@@ -120,60 +119,6 @@ def _say_empty(everything: list[plan.Reading], store: Store, outcome: Outcome) -
                 wanted = dict(consumer.where) | ({"technique": consumer.technique} if consumer.technique else {})
                 where = ", ".join(f"{k}: {v}" for k, v in wanted.items()) or "nothing, and its name is no technique of the files"
                 outcome.messages.append(f"{consumer.address}: no frame of source {reading.source} fits where: {where}; the series is empty")
-
-
-# --------------------------------------------------------------------------- reduction
-
-
-def check_recipes(config: BeamtimeConfig) -> None:
-    """Read every recipe before anything is done, so that a misspelt one does not cost a night."""
-    for cell, cell_config in config.cells.items():
-        for name, series in {"echem": cell_config.echem, **cell_config.series}.items():
-            if series is not None and series.recipe is not None:
-                try:
-                    parse_recipe(series.recipe, config.folder)
-                except ConfigError as error:
-                    error.file = error.file or f"{config.path} (cell {cell}, series {name}, recipe)"
-                    raise
-
-
-def _reduce(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any, outcome: Outcome, progress: Progress) -> None:
-    """Run each series' reducer where its frames, recipe or (if it reads it) alignment changed."""
-    store: Store = writer.store
-    consumers = [c for r in everything for c in r.consumers]
-    progress.stage("reduce", len(consumers))
-    for consumer in consumers:
-        cell = config.cells[consumer.cell]
-        settings = cell.echem if consumer.series == "echem" else cell.series[consumer.series]
-        for name in with_setups(store, consumer.cell, consumer.series):
-            parts = store.parts(consumer.cell, name, "frames")
-            if not parts:
-                continue
-            technique = str(store.read(consumer.cell, name, "frames").attrs.get("technique"))
-            if settings is not None and settings.recipe is not None:
-                made, recipe = parse_recipe(settings.recipe, config.folder)
-            elif (standard := default_reducer(technique)) is not None:
-                made, recipe = standard, standard.recipe(reducer=standard.name)
-            else:
-                continue
-            about = cell.about.model_dump(exclude_none=True)
-            aligned = store.parts(consumer.cell, name, "alignment")
-            if made.needs_alignment and not aligned:
-                continue
-            inputs = plan.keys_of(parts) + (plan.keys_of(aligned) if made.needs_alignment else [])
-            key = plan.reduction_key(made.name, made.version, recipe.model_dump(mode="json"), about, inputs)
-            if all(any(p.key == key for p in store.parts(consumer.cell, name, product)) for product in made.products):
-                continue
-            try:
-                frames = store.read_joined(consumer.cell, name, "frames") if made.needs_alignment else store.read(consumer.cell, name, "frames")
-                frames.attrs["about"] = json.dumps(about)
-                for product, ds in run_reducer(made, recipe, frames).items():
-                    replace(writer, consumer.cell, name, product, ds, key)
-                outcome.done["reductions"] += 1
-            except OperandoError as error:
-                error.file = error.file or f"{consumer.cell}/{name} (reducer {made.name})"
-                outcome.problems.append(error)
-        progress.step()
 
 
 # --------------------------------------------------------------------------- publish

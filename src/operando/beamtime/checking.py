@@ -10,9 +10,9 @@ import xarray as xr
 
 from operando import plan
 from operando.beamtime.aligning import COORDS, ECHEM, check_clock
-from operando.beamtime.building import check_recipes
 from operando.beamtime.frames import load_one, no_zone
 from operando.beamtime.outcome import Progress, Silent
+from operando.beamtime.reducing import check_recipes
 from operando.config import BeamtimeConfig, read_config
 from operando.contract import ConfigError, OperandoError
 from operando.loaders import concatenate, rank_of, select
@@ -33,7 +33,7 @@ def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None,
         config = read_config(config)
     progress = progress or Silent()
     everything = plan.readings(config)
-    check_recipes(config)
+    check_recipes(config, everything)
     for reading in everything:
         check_clock(reading)
     scanned: dict[plan.Consumer, list[xr.Dataset]] = {}

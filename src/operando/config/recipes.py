@@ -44,7 +44,7 @@ def read_recipe(spec: str | os.PathLike[str] | Mapping[str, Any], base_dir: str 
     Returns
     -------
     dict
-        With at least `reducer`. The reducer's own model checks the rest.
+        With at least `reducer`, or with `stages`. Each reducer's own model checks the rest.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def read_recipe(spec: str | os.PathLike[str] | Mapping[str, Any], base_dir: str 
                 file=base,
                 expected=f"a file {' or '.join(names)} here, or one of {', '.join(recipe_names())}",
             )
-    if not isinstance(recipe.get("reducer"), str) or not recipe["reducer"]:
+    if "stages" not in recipe and (not isinstance(recipe.get("reducer"), str) or not recipe["reducer"]):
         near = suggest("reducer", [k for k in recipe if k != "reducer"])
         raise ConfigError(
             "the recipe does not say which reducer it is for",

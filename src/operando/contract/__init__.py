@@ -23,6 +23,7 @@ _lazy = {
     "canonical": "units",
     "convert": "units",
     "quantity": "units",
+    "split_quantity": "units",
     "same_units": "units",
     "UNITS": "units",
     "faults": "rules",
@@ -52,5 +53,6 @@ __all__ = [
     "quantity",
     "same_units",
     "series",
+    "split_quantity",
     "validate",
 ]

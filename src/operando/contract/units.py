@@ -102,6 +102,10 @@ _SYMBOLS = {
     "cm-1": "1/cm",
 }
 
+_QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*")
+_SURE = {"mg", "g", "cm^2", "mAh", "mAh/cm^2", "mg/cm^2", "uL", "kPa", "degC", "K", "um", "mm", "nm", "s", "min", "h", "d", "mA", *UNITS.values()}
+_SPANS = {"day": "d", "days": "d", "milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns", "week": "week", "weeks": "week"}
+
 _TEXT = str.maketrans({"\u00b5": "u", "\u03bc": "u", "²": "^2", "³": "^3", "·": "*", "\u03a9": "ohm", "\u2126": "ohm", "\u212b": "\u00c5"})
 
 
@@ -173,13 +177,36 @@ def quantity(text: str | float, to: str) -> float:
     ContractError
         No number, no unit, or a unit that measures something else.
     """
-    match = re.fullmatch(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*", str(text))
+    match = _QUANTITY.fullmatch(str(text))
     if not match:
         raise ContractError("not a number with a unit", found=repr(text), expected=f"for example '1.5 {to}'")
     number, units = match.groups()
     if not units and symbol(to) != "1":
         raise ContractError("a number without its unit", found=repr(text), expected=f"for example '{number} {to}'")
     return float(convert(float(number), units, to))
+
+
+def split_quantity(text: str) -> tuple[float, str] | None:
+    """Take text such as `6.84 mg` apart into number and unit; None where it is no number with a unit (`1 M LiPF6 EC:EMC`, `2032`).
+
+    Spans of time come as `d`, `h`, `min`, `s` ..., which no reader takes for a time span and turns into one.
+    """
+    match = _QUANTITY.fullmatch(text)
+    if match is None or not match[2] or match[2][0] in "0123456789.,:/-_":
+        return None
+    number, units = float(match[1]), symbol(match[2])
+    units = _SPANS.get(units, units)
+    if units == "1" or number in (float("inf"), float("-inf")) or not (units in _SURE or _is_unit(units)):
+        return None
+    return number, units
+
+
+def _is_unit(units: str) -> bool:
+    try:
+        _registry().parse_units(units.replace("^", "**"))
+    except Exception:  # pint's parser leaks tokenizer and assertion errors on odd text
+        return False
+    return True
 
 
 def canonical(ds: xr.Dataset) -> xr.Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -231,12 +232,17 @@ def write(text: str, path: str | os.PathLike[str]) -> Path:
         There is one already, or it cannot be written there.
     """
     path = Path(path)
+    made = False
     try:
         with path.open("x", encoding="utf-8", newline="\n") as f:
+            made = True
             f.write(text)
     except FileExistsError:
         hint = "rename or remove it, or read the proposal on the screen: -o -"
         raise ConfigError("there is one already, and it is not overwritten", file=path, hint=hint) from None
     except OSError as error:
+        if made:  # half a proposal would stand in the way of the next
+            with contextlib.suppress(OSError):
+                path.unlink()
         raise ConfigError("cannot be written", file=path, found=error.strerror) from None
     return path

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 TECHNIQUES = ("echem",)
-VERSION = "1"
+VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _read_label(written: str) -> tuple[str, float] | None:
     return _NOTATIONS.get(text) or _NOTATIONS.get(text.lower()) or _OLD.get(text.lower())
 
 
-def _is_bdf(names: list[str]) -> bool:
+def is_bdf(names: list[str]) -> bool:
     """Say whether a header is BDF: voltage and a time under their BDF labels, letter by letter."""
     written = {n.strip() for n in names}
     machine = "voltage_volt" in written and any(t in written for t in _TIMES)
@@ -194,7 +194,7 @@ def load(path: str | os.PathLike[str], *, interval: str = "instant", test_time_f
         Not BDF, broken, or pyarrow missing for parquet.
     """
     names, frame, notes = _parquet(path) if _is_parquet(path) else _csv(path)
-    if not _is_bdf(names):
+    if not is_bdf(names):
         raise LoaderError(
             "the header is not Battery Data Format",
             file=path,
@@ -299,7 +299,7 @@ def claims(path: str | os.PathLike[str]) -> str | None:
                 tail = f.read()
             machine = b"voltage_volt" in tail and any(t.encode() in tail for t in _TIMES)
             return "Battery Data Format, parquet" if machine or (b"Voltage / V" in tail and b"Time / " in tail) else None
-        return "Battery Data Format, csv" if _is_bdf(sniff(table_text(path, limit=HEAD_BYTES), path).names) else None
+        return "Battery Data Format, csv" if is_bdf(sniff(table_text(path, limit=HEAD_BYTES), path).names) else None
     except (LoaderError, OSError):
         return None
 

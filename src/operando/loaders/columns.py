@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 
 HEAD_BYTES = 1 << 16
 UNPACKED_LIMIT = 1 << 31
+NAMELESS = "column 1"  # a first column whose name is empty: an index, or epoch seconds
 _MISSING = ("", "XXX", "---", "--", "-", "OVER", "OVLD", "OVERFLOW", "#VALUE!", "#REF!", "#DIV/0!", "Inf", "-Inf")
 _COMMENTS = ("#", "%", "//", "!", "'")
 _SEPARATORS: tuple[str | None, ...] = ("\t", ";", "|", ",", None)
+_WRAPPED = re.compile(r'^"([^"\n]*[,;\t][^"\n]*[,;\t][^"\n]*)"$', re.MULTILINE)
+_THOUSANDS = r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?"
 _NUMBER = {d: re.compile(rf"[-+]?(?:\d+(?:[{d}]\d*)?|[{d}]\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf", re.IGNORECASE) for d in ".,"}
 _TIME = re.compile(
     r"(?:\d{1,4}[-/.]\w{1,9}[-/.]\d{1,4})(?:[ T,]+\d{1,2}:\d\d.*)?|[-+]?(?:\d+[-d ]\s*)?\d{1,6}:\d\d(?::\d\d(?:[.,]\d+)?)?(?:\s*[AaPp]\.?[Mm]\.?)?"
@@ -86,7 +89,7 @@ def table_text(path: str | os.PathLike[str], *, encoding: str | None = None, lim
         with path.open("rb") as f:
             packed = f.read(2) == b"\x1f\x8b"
             if not packed and encoding is None:
-                return read_text(path, limit=limit)
+                return _cleaned(read_text(path, limit=limit))
             f.seek(0)
             raw = _unpacked(f, path, limit) if packed else f.read(-1 if limit is None else limit)
     except OSError as error:
@@ -105,7 +108,16 @@ def table_text(path: str | os.PathLike[str], *, encoding: str | None = None, lim
         text = raw.decode("latin-1")
     if "\0" in text:
         raise LoaderError("not a text file", file=path, found=f"a NUL at character {text.index(chr(0))}", hint="choose the loader of this format")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return _cleaned(text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _cleaned(text: str) -> str:
+    """Take off byte-order marks within the text, and quotes around whole lines (a table saved again as one column)."""
+    text = text.replace("\ufeff", "")
+    head = text[:HEAD_BYTES].rsplit("\n", 2)
+    if len(head) > 1 and _WRAPPED.fullmatch(head[-2]) and _WRAPPED.search(head[0].rpartition("\n")[2]):
+        text = _WRAPPED.sub(r"\1", text)
+    return text
 
 
 def _unpacked(f: io.BufferedReader, path: Path, limit: int | None) -> bytes:
@@ -153,7 +165,10 @@ def _kind(text: str, decimal: str) -> str:
 def _fits(lines: list[str], separator: str | None, decimal: str) -> tuple[float, int]:
     """Score how well a separator explains the rows: (share of fields that are numbers or times, fields per row)."""
     rows = [split_line(line, separator) for line in lines]
-    width, count = Counter(len(r) for r in rows).most_common(1)[0]
+    widths = Counter(len(r) for r in rows)
+    late = Counter(len(r) for r in rows[-8:])
+    width = max(widths, key=lambda w: w * (widths[w] + 5 * late[w]))  # a short table may lie below a long preamble
+    count = widths[width]
     kinds = [_kind(f, decimal) for r in rows if len(r) == width for f in r]
     good = sum(k in "nt" for k in kinds) + 0.9 * sum(k == "e" for k in kinds)
     if width < 2 or not any(k in "nt" for k in kinds):
@@ -219,11 +234,14 @@ def sniff(text: str, path: str | os.PathLike[str], *, separator: str | None = No
 def _first_row(lines: list[str], plain: list[int], separator: str | None, decimal: str, width: int) -> int | None:
     """Find the first line of the block of rows: it and the next ones are of the width, and hold a number or a time each."""
     rows = {i: split_line(lines[i], separator) for i in plain[:2000]}
+    filled = sorted(sum(bool(f) for f in split_line(lines[i], separator)) for i in plain[-20:])
+    usual = filled[len(filled) // 2]
     good = {}
     for i, row in rows.items():
         kinds = [_kind(f, decimal) for f in row]
         numeric = sum(k in "nt" for k in kinds)
-        good[i] = len(row) == width and numeric >= max(1, 0.25 * (len(kinds) - kinds.count("e")))
+        given = len(kinds) - kinds.count("e")
+        good[i] = len(row) == width and numeric >= max(1, 0.25 * given) and given >= 0.5 * usual  # a padded line of the preamble is no row
     order = list(rows)
     for at, i in enumerate(order):
         if all(good[j] for j in order[at : at + 3]) and at + 3 <= len(order):
@@ -247,7 +265,7 @@ def _header(
             while row and not row[-1]:
                 row.pop()  # trailing separators are not names
             words = sum(_kind(f, decimal) == "w" for f in row)
-            if max(1, min(2, width)) <= len(row) <= width and words >= 0.6 * len(row) and (len(row) >= width - 2 or choice == separator):
+            if max(1, min(2, width)) <= len(row) <= width and words >= 0.6 * sum(map(bool, row)) and (len(row) >= width - 2 or choice == separator):
                 if separator is None and len(row) != width:
                     continue
                 return row + [""] * (width - len(row))
@@ -313,11 +331,13 @@ def read_table(
     for _ in range(layout.first_row):
         start = text.index("\n", start) + 1
     body = text[start:]
-    if not body.endswith("\n"):
-        whole, _, last = body.rpartition("\n")
-        if whole and len(split_line(last, layout.separator)) < layout.width:
-            body = whole + "\n"
-            notes.append("the last line is half-written and was left out")
+    whole, _, last = body.rstrip("\n").rpartition("\n")
+    above = split_line(whole.rpartition("\n")[2], layout.separator)
+    while above and not above[-1]:
+        above.pop()  # the last line of some exports lacks the separator that ends the others
+    if whole and len(split_line(last, layout.separator)) < min(len(above), layout.width):
+        body = whole + "\n"
+        notes.append("the last line is half-written and was left out")
     try:
         frame = pd.read_csv(
             io.StringIO(body),
@@ -341,6 +361,8 @@ def read_table(
             ) from None
         raise LoaderError(f"the rows cannot be read: {str(error)[:200]}", file=path) from None
     empty = [i for i in range(layout.width) if frame[i].isna().all()]
+    named = max((i for i in range(layout.width) if layout.names[i]), default=0)
+    layout.names[:named] = [name or f"column {i + 1}" for i, name in enumerate(layout.names[:named])]  # empty, but not missing: nothing is shifted
     nameless = [i for i in range(layout.width) if not layout.names[i] and i not in empty]
     if nameless and layout.has_header:
         value = str(frame[nameless[0]].dropna().iloc[0])[:40]
@@ -359,6 +381,9 @@ def read_table(
         if column.dtype == bool:
             frame[i] = column.astype("int8")
         elif column.dtype.kind in "OTUS" or str(column.dtype) in ("str", "string"):
+            if layout.decimal == "." and column.str.fullmatch(_THOUSANDS).dropna().all():
+                column = column.str.replace(",", "", regex=False)  # `"5,577,644.47"`
+                frame[i] = column
             first = column.dropna().iloc[:200]
             if pd.to_numeric(first, errors="coerce").isna().mean() > 0.5:
                 continue
@@ -366,11 +391,12 @@ def read_table(
             given = int(column.notna().sum())
             readable = int(numbers.notna().sum())
             if given and readable >= 0.9 * given:
+                frame[i] = numbers
+            if given > readable >= 0.9 * given:
                 odd = int(((numbers.isna()) & column.notna()).to_numpy().argmax())
                 notes.append(
                     f"{layout.names[int(i)]}: {given - readable} fields are not numbers, first {str(column.iloc[odd])[:20]!r} in row {odd + 1}"
                 )
-                frame[i] = numbers
     return Table(layout, frame.reset_index(drop=True), notes)
 
 
@@ -415,6 +441,7 @@ _ATOMS = {
     **dict.fromkeys("l".split(), "L"),
 }
 _SPELLING = str.maketrans({"\u00b5": "u", "\u03bc": "u", "\u03a9": "ohm", "\u2126": "ohm", "\u00b7": ".", "\u00b2": "^2", "\u00b3": "^3"})
+_TIMES = ("s", "ms", "us", "min", "h", "d")
 _WORDS = {
     "time": r"time|elapsed|duration|delay",
     "V": r"volt|potential|ecell|ewe|ece|bias|\bu\b",
@@ -471,10 +498,12 @@ def split_label(label: str) -> tuple[str, str | None]:
     for slash in re.finditer("/", label):
         base, rest = label[: slash.start()].strip(), label[slash.end() :].strip()
         if base and (unit := unit_of(rest)) is not None:
+            if unit in _TIMES and " " in base and not re.search(_WORDS["time"], base.lower()):
+                continue  # `Flow smL/min` is not a flow in minutes
             return base, _degrees(base, rest, unit)
     tail = re.fullmatch(r"(.+?)[_\s,]+([^\s_,]+)", label)
     if tail and (unit := unit_of(tail[2])) is not None:
-        word = "time" if unit in ("s", "ms", "us", "min", "h") else unit
+        word = "time" if unit in _TIMES[:5] else unit
         base = tail[1].replace("_", " ").lower()
         if word in _WORDS:
             if re.search(_WORDS[word], base):

@@ -10,17 +10,20 @@ their snake_case name. An echem column needs a unit; a sensor channel without on
 
 **Time.** `columns: {time: Name}` or found by name. Stamps: ISO with or without offset, `m/d/Y` and `d/m/Y` with or
 without AM/PM, `d.m.Y`, month names, Excel days (1900 system), epoch seconds or milliseconds (UTC), date and time in two
-columns, or `time_format:` (strptime words or excel, epoch, epoch_ms, labview, elapsed). `05/06/2026` is never guessed: a
-field above 12, the order of the rows or the test clock beside it decides, or it is refused. Seconds since the start:
-numbers with their unit, or `HH:MM:SS` (any number of hours). Stamps win over the test clock, which stops in pauses; where
-stamps are cut to whole seconds, the finer test clock places records between them (`cycler.refined`), so no record leaves
-its second. Stamps without offset stay wall-clock times. A backward step begins a new `segment`; nothing is sorted. A file
-with elapsed time only gives a counter, unless its preamble states an unambiguous start.
+columns, a nameless first column of epoch seconds, or `time_format:` (strptime words or excel, epoch, epoch_ms, labview,
+elapsed). A date alone among stamps is midnight. `05/06/2026` is never guessed: a field above 12, the order of the rows or
+the test clock beside it decides, or it is refused. Seconds since the start: numbers with their unit, or `HH:MM:SS` (any
+number of hours). Stamps win over the test clock, which stops in pauses; where stamps are cut to whole seconds, the finer
+test clock places records between them (`cycler.refined`), so no record leaves its second. Stamps without offset stay
+wall-clock times. A backward step begins a new `segment`; nothing is sorted. A file with elapsed time only gives a
+counter, unless its preamble states an unambiguous start.
 
 **Neware** (BTSDA): `Date` are wall-clock stamps of the exporting computer; `Time` restarts with each step, `Cumulative
 Time` is the test clock; current is signed, charge positive. **Maccor**: `DPT Time` are stamps; `TestTime` has no unit and
 is in minutes in the file this was measured on (1.000000 beside one minute of DPT Time): its unit is taken from the stamps;
-current is unsigned and gets its sign from `Md` (C charge, D discharge). `Cap.` restarts with each step. **Landt**: rows end in a
+current is unsigned and gets its sign from `Md` or `State` (C charge, D discharge). `Cap.` restarts with each step; `Test (Sec)` and `Step (Sec)` are
+clocks, `mAmps` and `mAmp-hr` what they say. A current that is never negative while it lowers the voltage, in a file without a state, is
+refused: it has no sign. Arbin and Maccor headers without units mean V, A, Ah, Wh. **Landt**: rows end in a
 comma, so they have one (empty) field more than the header has names; current is signed, charge positive; capacities
 restart with each step and are printed to 1e-4 Ah. **Arbin**: `Date_Time` as Excel days or text; current is signed.
 
@@ -44,15 +47,16 @@ import numpy as np
 from operando.contract import UNITS, ContractError, LoaderError, quantity, series
 from operando.contract.techniques import SAMPLINGS
 from operando.loaders import stamps as clocks
-from operando.loaders.columns import HEAD_BYTES, Table, read_table, snake_case, sniff, split_label, table_text
+from operando.loaders.bdf import is_bdf
+from operando.loaders.columns import HEAD_BYTES, NAMELESS, Table, read_table, snake_case, sniff, split_label, table_text
 from operando.loaders.csv_clock import Clock, Field, chosen, factor, read_clock, stated_start
-from operando.loaders.cycler import echem
+from operando.loaders.cycler import boundaries, echem
 
 if TYPE_CHECKING:
     import xarray as xr
 
 TECHNIQUES = ("echem", "sensor")
-VERSION = "1"
+VERSION = "2"
 
 _DIALECTS: tuple[tuple[str, frozenset[str]], ...] = (
     ("Landt csv export", frozenset("channel_index cycle_index step_index test_time step_time current voltage".split())),
@@ -60,6 +64,9 @@ _DIALECTS: tuple[tuple[str, frozenset[str]], ...] = (
     ("Neware BTSDA csv export", frozenset("data_point cycle_index step_index step_type current voltage time".split())),
     ("Maccor text export", frozenset("rec step test_time step_time md es dpt_time voltage current".split())),
     ("Maccor text export", frozenset("rec step test_time step_time state es dpt_time volts amps".split())),
+    ("Maccor text export", frozenset("rec step test_time step_time state es dpt_time volts m_amps".split())),
+    ("Maccor text export", frozenset("rec step test state es dpt_time volts amps".split())),
+    ("Maccor text export", frozenset("rec cycle_c step test_time step_time dpt_time voltage current".split())),
     (
         "Arbin csv export",
         frozenset("data_point test_time step_time step_index cycle_index current voltage charge_capacity discharge_capacity".split()),
@@ -71,25 +78,41 @@ _DIALECTS: tuple[tuple[str, frozenset[str]], ...] = (
 )
 _SAME = {"datapoint": "data_point", "record": "rec", "d_pt_time": "dpt_time"}
 
+_UNITS_OF_DIALECT = {  # Arbin and Maccor count in these where the header says none
+    **{"voltage": "V", "current": "A", "capacity": "A*h", "charge_capacity": "A*h", "discharge_capacity": "A*h"},
+    **{"energy": "W*h", "charge_energy": "W*h", "discharge_energy": "W*h"},
+}
+
 _ROLES: dict[str, tuple[str, ...]] = {
     "voltage": tuple(
         "voltage ecell e_cell ewe_ece cell_voltage voltage_cell u_cell vcell v_cell volts volt battery_voltage ewe potential u e v".split()
     ),
-    "current": tuple("current i current_cell cell_current i_cell amps amp ampere".split()),
+    "current": tuple("current i current_cell cell_current i_cell amps amp ampere m_amps".split()),
     "charge": tuple("charge net_charge net_capacity q_qo q_q0 dq_net".split()),
     "charge_capacity": tuple("charge_capacity chg_cap charging_capacity q_charge chg_capacity charge_cap capacity_charge chgcap qchg".split()),
     "discharge_capacity": tuple(
         "discharge_capacity dchg_cap discharging_capacity q_discharge dchg_capacity dischg_cap dch_cap discharge_cap capacity_discharge qdchg".split()
     ),
-    "capacity": tuple("capacity cap amp_hr step_capacity".split()),
+    "capacity": tuple("capacity cap amp_hr m_amp_hr step_capacity".split()),
     "cycle": tuple("cycle cycle_index cycle_number cycle_no cyc cycle_count cycle_id cycle_c cycle_num".split()),
     "step": tuple("step step_index step_number step_no step_id ns stp step_num".split()),
     "step_type": tuple("step_type step_name md mode state status step_mode".split()),
-    "step_time": tuple("step_time".split()),
+    "step_time": ("step_time", "step"),
 }
 _DIMENSION = {"voltage": "V", "current": "A", "charge": "C", "charge_capacity": "C", "discharge_capacity": "C", "capacity": "C", "step_time": "s"}
 _SINGLE = frozenset("u e v i".split())  # a name of one letter counts only with its unit
-_IMPLIED = {"volts": "V", "volt": "V", "amps": "A", "amp": "A", "ampere": "A", "amp_hr": "A*h"}
+_IMPLIED = {
+    "volts": "V",
+    "volt": "V",
+    "amps": "A",
+    "amp": "A",
+    "ampere": "A",
+    "amp_hr": "A*h",
+    "m_amps": "mA",
+    "m_amp_hr": "mA*h",
+    "watt_hr": "W*h",
+    "m_watt_hr": "mW*h",
+}
 _RECORDS = frozenset("rec record data_point record_number record_no point rec_num index row record_id".split())
 _COORDS = frozenset("time source_time exposure segment setup source source_index quality stamp position live_time monitor".split())
 
@@ -152,6 +175,9 @@ def load(
         raise LoaderError("columns is not a map", file=path, found=repr(columns)[:80], expected="columns: {voltage: Ecell (V), time: Time [s]}")
     table = read_table(path, separator=separator, decimal=decimal, comment=comment, encoding=encoding)
     fields = _fields(table)
+    dialect = _dialect(fields)
+    if dialect and dialect.startswith(("Arbin", "Maccor")):
+        fields = [Field(f.position, f.name, f.unit or _UNITS_OF_DIALECT.get(f.name), f.label) for f in fields]
     named = {str(k): chosen(path, str(k), v, fields) for k, v in (columns or {}).items() if str(k) != "time"}
     clock = read_clock(path, table, fields, (columns or {}).get("time"), time_format, time_unit, {f.position for f in named.values()})
     free = [
@@ -168,7 +194,7 @@ def load(
     taken = roles if technique == "echem" else named
     rest = [f for f in free if f.position not in {g.position for g in taken.values()}] if others else []
     attrs: dict[str, Any] = {"time_written_as": clock.how}
-    if dialect := _dialect(fields):
+    if dialect:
         attrs["instrument"] = dialect
     if table.layout.preamble:
         attrs["claims"] = json.dumps(table.layout.preamble, ensure_ascii=False)
@@ -202,10 +228,13 @@ def load(
 def claims(path: str | os.PathLike[str]) -> str | None:
     """Say which known dialect a file is; None for any other table, however readable."""
     try:
-        if Path(path).suffix.lower() not in (".csv", ".txt", ".tsv", ".dat", ".gz", ".asc", ""):
-            return None
+        suffix = Path(path).suffix.lower()
+        if suffix not in (".csv", ".txt", ".tsv", ".dat", ".gz", ".asc", "") and not re.fullmatch(r"\.\d{3}", suffix):
+            return None  # Maccor numbers its exports by channel: `.041`
         text = table_text(path, limit=HEAD_BYTES)
         layout = sniff(text, path)
+        if is_bdf(layout.names):
+            return None  # a cycler's table with the BDF columns added
         return _dialect([Field(i, snake_case(split_label(n)[0]), None, n) for i, n in enumerate(layout.names)])
     except LoaderError:
         return None
@@ -222,7 +251,7 @@ def _fields(table: Table) -> list[Field]:
         if not label:
             continue
         name, unit = split_label(label) if table.layout.has_header else (label, None)
-        name = re.sub(r"\s*[(\[](?:d+[:-])?h+:m+(?::s+(?:[.:,]m*s*)?)?[)\]]\s*$", "", name, flags=re.IGNORECASE)
+        name = re.sub(r"\s*[(\[](?:hours in )?(?:d+[:-])?h+:m+(?::s+(?:[.:,][msx]*)?)?[)\]]\s*$", "", name, flags=re.IGNORECASE)
         snake = snake_case(name)
         out.append(Field(i, snake, table.layout.units[i] or unit or _IMPLIED.get(snake), label))
     return out
@@ -234,6 +263,9 @@ def _recognised(role: str, free: Sequence[Field]) -> Field | None:
         for f in free:
             if f.name == name and not (name in _SINGLE and f.unit is None):
                 wanted = _DIMENSION.get(role)
+                timed = f.unit is not None and factor(f.unit, "s") is not None
+                if (name == "step" or role in ("cycle", "step")) and timed != (role == "step_time"):
+                    continue  # `Step` is a number, `Step (Sec)` a time
                 if wanted is None or f.unit is None or factor(f.unit, wanted) is not None:
                     return f
     return None
@@ -282,7 +314,7 @@ def _kept(
                 out[_unused(wish, seen)] = ("time", column.fillna("").astype(str).to_numpy(dtype=object), None, attrs)
             continue
         values = column.to_numpy()
-        if f.name in _RECORDS and values.dtype.kind in "iu" and len(values) > 1 and (np.diff(values) == 1).all():
+        if (f.name in _RECORDS or f.label == NAMELESS) and values.dtype.kind in "iu" and len(values) > 1 and (np.diff(values) == 1).all():
             continue  # numbers the rows: that is source_index
         unit = f.unit or "1"
         base = wish if wish not in UNITS or factor(unit, UNITS[wish]) is not None and not (wish == "energy" and unit != "eV") else f"{wish}_logged"
@@ -346,7 +378,20 @@ def _echem(
     )
     if nothing:
         made.variables.pop("voltage")
+    if current_sign is None and states is None and (at := _falls_under_charge(made.variables, numbering)) is not None:
+        raise LoaderError(
+            "the current is never negative, but the voltage falls under it: it has no sign, and no column says charge or discharge",
+            file=path,
+            found=f"{roles['current'].label!r} positive while the voltage falls from row {at[0] + 1} to row {at[1] + 1}",
+            expected="a column of step types (charge, discharge; C, D) or a signed current",
+            hint="export the state too, or name its column: columns: {step_type: NAME}; current_sign: charge takes the numbers as they are",
+        )
     attrs.update(made.notes)
+    typical = float(np.median(np.abs(np.nan_to_num(voltage)))) if voltage is not None else 0.0
+    if typical > 1000 and "voltage" in roles:
+        attrs["voltage_doubt"] = (
+            f"half of the records are above {typical:.0f} V: mV? columns: {{voltage: {{column: {roles['voltage'].label}, unit: mV}}}}"
+        )
     out = made.variables
     spent = {f.position for role, f in roles.items() if role in ("voltage", "current", "charge", "cycle", "step", "step_type", "step_time")}
     if clock.test_time is not None:
@@ -361,6 +406,22 @@ def _echem(
         if name in kept and kept[name][2] not in ("V", "mV"):
             raise LoaderError(f"the unit of {name} is not said", file=path, found=kept[name][2], expected="V or mV")
     return {**out, **kept}, made.quality if not nothing else np.zeros(len(table.frame), np.int32)
+
+
+def _falls_under_charge(made: Mapping[str, tuple[Any, ...]], numbering: Mapping[str, np.ndarray]) -> tuple[int, int] | None:
+    """Find a step in which a current that is never negative lowers the voltage: its first and last row."""
+    if "current" not in made or "voltage" not in made or made["current"][1].min(initial=0.0) < 0:
+        return None
+    current, voltage = made["current"][1], made["voltage"][1]
+    flows = current > 0
+    ends = np.flatnonzero(boundaries(len(current), [flows.astype(int), *numbering.values()]))
+    for first, after in zip(np.r_[0, ends], np.r_[ends, len(current)], strict=True):
+        if after - first >= 20 and flows[first]:
+            third = (after - first) // 3
+            early, late = np.median(voltage[first : first + third]), np.median(voltage[after - third : after])
+            if late < early - 0.1 and np.median(current[after - third : after]) > 0.8 * np.median(current[first : first + third]):
+                return int(first), int(after - 1)
+    return None
 
 
 def _renamed(f: Field) -> str:

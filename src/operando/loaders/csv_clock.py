@@ -12,7 +12,7 @@ import numpy as np
 
 from operando.contract import ContractError, LoaderError, convert
 from operando.loaders import stamps as clocks
-from operando.loaders.columns import Table, snake_case, unit_of
+from operando.loaders.columns import NAMELESS, Table, snake_case, unit_of
 from operando.loaders.cycler import UNIFORM, boundaries, refined, segments
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _STAMPS = tuple(
     "date_time datetime date_time_iso_string timestamp time_stamp dpt_time date absolute_time system_time real_time date_and_time unix_time epoch "
     "utc_time time_utc local_time clock date_time_utc datetime_utc".split()
 )
-_CLOCKS = tuple("test_time total_time cumulative_time elapsed_time elapsed run_time time_elapsed relative_time time t seconds".split())
+_CLOCKS = tuple("test_time total_time cumulative_time elapsed_time elapsed run_time time_elapsed relative_time time test t seconds".split())
 _SCALE = {
     ("mV", "V"): 1e-3,
     ("mA", "A"): 1e-3,
@@ -204,7 +204,7 @@ def _find_stamp(frame: pd.DataFrame, free: Sequence[Field], form: str | None) ->
         named = f.name in _STAMPS or bool(re.search(r"date|time_?stamp|epoch|unix", f.name))
         if column.dtype.kind in "iuf":
             if (named and (form is not None or clocks.numeric_form(column, named=True))) or (
-                f.name in _CLOCKS and f.unit in (None, "s") and clocks.numeric_form(column, named=False)
+                (f.name in _CLOCKS or f.label == NAMELESS) and f.unit in (None, "s") and clocks.numeric_form(column, named=False)
             ):
                 return column, f.label, {f.position}, named
         elif form is not None and named:
@@ -237,6 +237,8 @@ def _joined(frame: pd.DataFrame, parts: Sequence[Field]) -> pd.Series:
 def _find_clock(frame: pd.DataFrame, free: Sequence[Field]) -> Field | None:
     for name in _CLOCKS:
         for f in free:
+            if (f.unit is None and name == "test") or (f.unit is not None and factor(f.unit, "s") is None):
+                continue  # `Test` alone numbers the test; `T (K)` is a temperature
             if f.name == name and (frame[f.position].dtype.kind in "iuf" or _duration(frame[f.position])):
                 return f
     return None

@@ -59,7 +59,7 @@ def counted(counter: np.ndarray, begins: np.ndarray) -> np.ndarray:
     reset = (change < 0) & (begins | (values < 0.5 * np.roll(values, 1)))
     reset[:1] = False
     # a counter that falls at (nearly) every boundary is set to zero there even where the new step has already passed the old value
-    full = begins & (np.roll(values, 1) > 0)
+    full = begins & (np.roll(values, 1) > 0) & (change != 0)  # what stands still was not reset: the closing record of a test repeats its step
     full[:1] = False
     if full.any() and reset[full].mean() > 0.8:
         reset |= full
@@ -98,7 +98,7 @@ def net_from_signed(counter: np.ndarray, begins: np.ndarray, flowed: np.ndarray 
     values = _held(counter)
     change = np.diff(values, prepend=values[:1])
     before = np.roll(values, 1)
-    full = begins & (before != 0)
+    full = begins & (before != 0) & (change != 0)  # what stands still was not reset
     full[:1] = False
     falls = full & (np.abs(values) < 0.5 * np.abs(before))
     reset = full if full.any() and falls[full].mean() > 0.5 else np.zeros(len(values), bool)

@@ -55,6 +55,55 @@ class AxesView(LazyArray):
         return values
 
 
+class RatioView(LazyArray):
+    """A lazy ratio of two arrays of one shape, or its natural logarithm; NaN where it has no value.
+
+    Parameters
+    ----------
+    top, bottom
+        Arrays of the same shape but for the number of frames; the smaller one counts.
+    log
+        Take the logarithm (an absorption from two chambers).
+    """
+
+    __slots__ = ("bottom", "log", "top")
+
+    def __init__(self, top: LazyArray, bottom: LazyArray, log: bool) -> None:
+        self.top, self.bottom, self.log = top, bottom, log
+        self.shape = (min(top.shape[0], bottom.shape[0]), *top.shape[1:])
+        self.dtype = np.dtype(float)
+
+    def read(self, key: tuple[Any, ...]) -> np.ndarray:
+        """Read the selection of both and divide."""
+        key = tuple(slice(*k.indices(n)) if isinstance(k, slice) else k for k, n in zip(key, self.shape, strict=True))
+        top, bottom = (np.asarray(part.read(key), dtype=float) for part in (self.top, self.bottom))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = top / bottom
+            values = np.where(ratio > 0, np.log(np.where(ratio > 0, ratio, 1.0)), np.nan) if self.log else ratio
+        return np.where(np.isfinite(values), values, np.nan)
+
+
+def ratio_of(value: Any, option: str, file: Path_) -> tuple[Any, Any, bool] | None:
+    """Read `{ln: [PATH, PATH]}` or `{ratio: [PATH, PATH]}` of a signal: what stands above, below, and whether to take the logarithm.
+
+    Raises
+    ------
+    LoaderError
+        It names not two paths, or something beside them.
+    """
+    kinds = [kind for kind in ("ln", "ratio") if isinstance(value, Mapping) and kind in value]
+    if not kinds:
+        return None
+    pair = value[kinds[0]]
+    unknown = sorted(set(map(str, value)) - {kinds[0], "optional", "dims", "long_name"})
+    if unknown or not isinstance(pair, list | tuple) or len(pair) != 2:
+        raise LoaderError(
+            f"{option}: is no ratio", file=file, found=repr(dict(value))[:80], expected="{ln: [PATH of i0, PATH of it]} or {ratio: [...]}"
+        )
+    more = {k: v for k, v in value.items() if k != kinds[0]}
+    return {"path": pair[0], **more}, {"path": pair[1], **more}, kinds[0] == "ln"
+
+
 def plain_unit(units: str) -> str:
     """Spell a unit so that it can be converted: `1/angstrom`, `1/nm`, `deg`."""
     compact = units.strip().replace(" ", "").casefold()

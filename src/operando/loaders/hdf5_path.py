@@ -6,7 +6,7 @@ Options (or a `preset`, which they override key by key) say where things lie::
 
     technique: xrd
     entries: "entry_{number}"            # groups, read in numeric order; also *.1, [NXentry], re:scan_(\d+)$
-    signals: {intensity: measurement/p3_integrate}        # or {path, units, dims, sampling}
+    signals: {intensity: measurement/p3_integrate}        # or {path, units, dims, sampling}; mu: {ln: [I0, IT]}, {ratio: [IF, I0]}
     axis: {q: {path: p3/q, units: 1/nm}}                  # or just a path: its unit names it
     start_time: start_time               # ISO text, or {path, kind: unix | epics, format}
     frame_times: {path: measurement/epoch, kind: unix}    # or kind: relative | iso | epics; marks: start | middle | end
@@ -60,9 +60,10 @@ import xarray as xr
 
 from operando.contract import TECHNIQUES as KNOWN
 from operando.contract import LoaderError, OperandoError, Quality, series
-from operando.loaders.hdf5_axes import AxesView, plain_unit, read_axis, read_wavelength
+from operando.loaders.hdf5_axes import AxesView, RatioView, plain_unit, ratio_of, read_axis, read_wavelength
 from operando.loaders.hdf5_entries import (
     Entry,
+    Spec,
     alternatives,
     find_entries,
     look_up,
@@ -212,7 +213,10 @@ class _Reader:
             raise LoaderError(
                 "signals: is missing", file=path, found=repr(given)[:80], expected=f"{', '.join(self.technique.signals) or 'CHANNEL'}: PATH"
             )
-        self.signals = {str(k): spec_of(v, f"signals: {k}", path, ("units", "dims", "sampling", "long_name")) for k, v in given.items()}
+        ratios = {str(k): ratio_of(v, f"signals: {k}", path) for k, v in given.items()}
+        parts = {str(k): v if (r := ratios[str(k)]) is None else r[0] for k, v in given.items()}
+        self.signals = {k: spec_of(v, f"signals: {k}", path, ("units", "dims", "sampling", "long_name")) for k, v in parts.items()}
+        self.below = {k: (spec_of(r[1], f"signals: {k}", path, ("dims", "long_name")), r[2]) for k, r in ratios.items() if r is not None}
         if self.technique.signals and not set(self.signals) & set(self.technique.signals):
             raise LoaderError(
                 f"signals: has no signal of {technique}", file=path, found=", ".join(self.signals), expected=" or ".join(self.technique.signals)
@@ -308,11 +312,12 @@ class _Reader:
         import h5py
 
         found = {name: look_up(entry, self.root, spec, self.path) for name, spec in self.signals.items()}
-        main = found[self.first]
-        if main is None:
+        below = {name: look_up(entry, self.root, spec, self.path) for name, (spec, _) in self.below.items()}
+        found.update({name: None for name, dataset in below.items() if dataset is None})
+        if found[self.first] is None:
             return None
         where = f"{entry.name}: " if entry.name else ""
-        for name, dataset in found.items():
+        for name, dataset in [*found.items(), *below.items()]:
             if dataset is not None and (not isinstance(dataset, h5py.Dataset) or dataset.shape is None or dataset.dtype.kind not in "iufb"):
                 kind = (
                     "a group"
@@ -333,7 +338,13 @@ class _Reader:
             if dataset is None:
                 continue
             spec = self.signals[name]
-            arrays[name] = (self._array(entry, name, dataset, axis_size), units_of(dataset, spec), self._attrs(name, spec))
+            array = self._array(entry, name, dataset, axis_size, spec)
+            if name in below:
+                bottom = self._array(entry, name, below[name], axis_size, self.below[name][0])
+                if bottom.shape[1:] != array.shape[1:]:
+                    raise LoaderError(f"{where}{name}: its two parts differ in shape", file=self.path, found=f"{array.shape} and {bottom.shape}")
+                array = RatioView(array, bottom, self.below[name][1])
+            arrays[name] = (array, "1" if name in below else units_of(dataset, spec), self._attrs(name, spec))
             lengths[name] = arrays[name][0].shape[0]
         for name in arrays:
             if name.endswith("_errors") and name.removesuffix("_errors") in arrays:
@@ -356,11 +367,11 @@ class _Reader:
             attrs["sampling"] = str(spec.more.get("sampling") or self.options["sampling"] or "continuous")
         return attrs
 
-    def _array(self, entry: Entry, name: str, dataset: Any, axis_size: int) -> Any:
+    def _array(self, entry: Entry, name: str, dataset: Any, axis_size: int, spec: Spec) -> Any:
         """Give a signal as a lazy array (frames, axis) or (frames,)."""
         from operando.hdf5 import HDF5Array
 
-        dims = self.signals[name].more.get("dims")
+        dims = spec.more.get("dims")
         shape = dataset.shape
         has_axis = bool(self.technique.axis)
         names = ["time", "axis"] if has_axis else ["time"]
@@ -399,17 +410,17 @@ class _Reader:
             if dataset.dtype.kind == "b"
             else dataset.dtype.newbyteorder("=")
         )
-        base = HDF5Array(self.path, self._reach(entry, dataset, name), shape=shape, dtype=dtype, kind="plain")
+        base = HDF5Array(self.path, self._reach(entry, dataset, name, spec), shape=shape, dtype=dtype, kind="plain")
         if order == list(range(len(shape))):
             return base
         return AxesView(base, order)
 
-    def _reach(self, entry: Entry, dataset: Any, name: str) -> str:
+    def _reach(self, entry: Entry, dataset: Any, name: str, spec: Spec) -> str:
         """Give a path that leads to the dataset from this file's root, through links into other files too."""
         own = dataset.name
         if dataset.file.filename == self.root.filename and own and own in self.root:
             return str(own)
-        for path in self.signals[name].paths:
+        for path in spec.paths:
             full = path if path.startswith("/") else f"/{entry.name}/{path}"
             full = re.sub(r"\{(\w+)\}", lambda m: entry.fields[m.group(1)], full)
             if "[" not in full and full in self.root:

@@ -92,6 +92,8 @@ def load_file(loader: Loader, path: Path, options: Mapping[str, Any] | None = No
     """
     options = dict(options or {})
     check_options(loader, options, file=path)
+    if not _is_text(str(path)):
+        raise LoaderError("the file's name is not UTF-8 text", file=ascii(str(path)), hint="rename it")
     try:
         if not Path(path).exists():
             raise LoaderError("the file does not exist", file=path)
@@ -123,6 +125,14 @@ def load_file(loader: Loader, path: Path, options: Mapping[str, Any] | None = No
             file=path,
             hint=_where(error, loader) or "is it complete, and of this format? operando loaders lists them",
         ) from error
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _where(error: BaseException, loader: Loader) -> str | None:

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 TECHNIQUES = ("echem",)
-VERSION = "1"
+VERSION = "2"
 
 _WALL_CLOCK_NDA = frozenset({26, 28, 29})
 _ADDED_UP_NDA = frozenset({1, 3, 4})

@@ -129,6 +129,10 @@ def read_columns(text: str, path: Path_, *, first_line: int = 1, least: int = 2)
     LoaderError
         No such block, a line of another length, or a field that is not a number; with its line number.
     """
+    if text.rstrip().endswith("\x1a"):  # the end of a file under DOS
+        text = text.rstrip().rstrip("\x1a")
+    if re.search(r'^"[-+]?\d[\d.,eE+-]{0,40}"[ \t]*[,;\t]', text, re.MULTILINE):  # quoted numbers
+        text = text.replace('"', "")
     lines = text.split("\n")
     begin, style = _find_block(lines, least)
     if style is None:
@@ -146,7 +150,7 @@ def read_columns(text: str, path: Path_, *, first_line: int = 1, least: int = 2)
         if not line.strip() or _COMMENT.match(line):
             continue
         words = _words(line, style)
-        if rows and _only_words(lines[i:], style):
+        if rows and _only_words(lines, i):
             break
         if len(words) != style[2]:
             raise LoaderError(
@@ -168,11 +172,11 @@ def read_columns(text: str, path: Path_, *, first_line: int = 1, least: int = 2)
     return out
 
 
-def _only_words(lines: list[str], style: Style) -> bool:
+def _only_words(lines: list[str], begin: int) -> bool:
     """Say whether the rest of a file is a footer: a line that begins with a word, and no row of numbers after it."""
-    if not re.match(r"\s*[\[<(]*[^\W\d_]{2}", lines[0]) or re.match(r"\s*(?:nan|inf)", lines[0], re.IGNORECASE):
+    if not re.match(r"\s*[\[<(]*[^\W\d_]{2}", lines[begin]) or re.match(r"\s*(?:nan|inf)", lines[begin], re.IGNORECASE):
         return False
-    return len(lines) <= 200 and all(_style(line, 2) is None for line in lines)
+    return len(lines) - begin <= 200 and all(_style(line, 2) is None for line in lines[begin:])
 
 
 def _regular(lines: list[str], style: Style) -> tuple[np.ndarray, list[bool]] | None:
@@ -270,7 +274,7 @@ def _name(block: Columns, style: Style) -> None:
         return
     last = [line for line in block.header if re.search(r"[^\W\d_]", line)][-3:]
     for line in reversed(last):
-        bare = re.sub(r"^[\s#;%!'\"/*]*(?:[LC]\s+)?", "", line).strip()
+        bare = re.sub(r"^[\s#;%!'\"/*]*(?:[LC]\s+)?", "", line).strip().rstrip(",;").rstrip()
         splits = [bare.split(style[0])] if style[0] else []
         splits += [
             bare.split("\t"),

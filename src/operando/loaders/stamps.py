@@ -133,6 +133,8 @@ def read_stamps(
         raise LoaderError(f"column {name!r} is not numbers", file=path, found=repr(first[:40]), expected=form, hint="correct time_format:")
     if form and form != "iso":
         return _from_format(text, path, name, form, line)
+    text = _with_midnight(text)
+    first = str(text.iloc[0])
     if match := _YEAR_FIRST.fullmatch(first):
         return _year_first(text, path, name, match, line)
     if (match := _YEAR_LAST.fullmatch(first)) and form != "iso":
@@ -148,6 +150,19 @@ def read_stamps(
         expected="2026-06-03 10:00:00, 06/03/2026 10:00:00 AM, 03.06.2026 10:00:00, Excel days, epoch seconds",
         hint="say it with time_format: '%d %b %Y %H:%M:%S'",
     )
+
+
+def _with_midnight(text: pd.Series) -> pd.Series:
+    """Write 00:00:00 where a stamp among others is a date alone: Windows' general date leaves the time of midnight out.
+
+    The last row is left as it is: there a date alone is a line cut short.
+    """
+    bare = text.str.fullmatch(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}") if int(text.str.len().min()) <= 10 else None
+    if bare is None or bare.all() or not bare.iloc[:-1].any():
+        return text
+    half = bool(re.search(r"[AaPp]\.?[Mm]\.?$", str(text[~bare].iloc[0])))
+    bare.iloc[-1] = False
+    return text.where(~bare, text + (" 12:00:00 AM" if half else " 00:00:00"))
 
 
 def _from_numbers(column: pd.Series, path: str | os.PathLike[str], name: str, form: str | None) -> Stamps:

@@ -14,6 +14,13 @@ import numpy as np
 
 from operando.contract import LoaderError
 
+_BINARY = {
+    b"\x1f\x8b": "a gzip-compressed file",
+    b"PK\x03\x04": "a ZIP archive (brml, rasx, xlsx are such)",
+    b"\x89HDF\r\n": "an HDF5 file",
+    b"RAW": "a binary RAW file of Bruker or Siemens",
+}
+
 
 def read_text(path: str | os.PathLike[str], *, limit: int | None = None) -> str:
     """Read a text file whatever its encoding and line ends.
@@ -44,7 +51,13 @@ def read_text(path: str | os.PathLike[str], *, limit: int | None = None) -> str:
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         text = raw.decode("utf-16", errors="replace")
     elif b"\0" in raw:
-        raise LoaderError("not a text file", file=path, found=f"a NUL byte at offset {raw.index(0)}", hint="choose the loader of this format")
+        known = next((words for mark, words in _BINARY.items() if raw.startswith(mark)), None)
+        raise LoaderError(
+            "not a text file",
+            file=path,
+            found=known or f"a NUL byte at offset {raw.index(0)}",
+            hint="unpack it first" if known and "gzip" in known else "choose the loader of this format",
+        )
     else:
         try:
             text = raw.decode("utf-8-sig")

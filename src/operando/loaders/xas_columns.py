@@ -9,8 +9,11 @@ and `iref`, from which
     mu = ln(i0 / itrans)   or, where only `ifluor` is named,   mu = sum(ifluor) / i0;   mu_reference = ln(itrans / iref).
 
 Where both `itrans` and `ifluor` are named, mu is the transmission and `mu_fluorescence` stands beside it. Without options, labels
-that leave no doubt are used (energy, mu, xmu, normalized; i0, itrans, ifluor, irefer of the XDI dictionary).
-`keep: {name: column}` keeps further columns. A SPEC file (`#S n`) gives one series per scan, or the one `scan: n` names.
+that leave no doubt are used (energy, mu, xmu, normalized, log(i0/it); i0, itrans, ifluor, irefer of the XDI dictionary; i1 and i2 as
+transmission and reference where nothing else was counted). Files of the 9809 format (Photon Factory) hold angles; their energies are
+computed from the lattice spacing in the header.
+`keep: {name: column}` keeps further columns. Instead of a column `{column: [a, b], optional: true}` takes the first label that exists.
+ A SPEC file (`#S n`) gives one series per scan, or the one `scan: n` names.
 
 Where the time comes from
 -------------------------
@@ -51,24 +54,38 @@ from operando.contract import LoaderError, Quality, convert, series
 from operando.loaders.presets import with_preset
 from operando.loaders.spectrum_text import Columns, HeaderTimes, header_numbers, header_times, read_columns
 from operando.loaders.text import read_text
+from operando.loaders.xas_9809 import is_9809, read_9809, times_9809
 
 TECHNIQUES = ("xas",)
-VERSION = "1"
+VERSION = "2"
 
 _LABELS: dict[str, tuple[str, ...]] = {
-    "energy": ("energy", "e", "shiftedenergy", "ebraggenergy", "zapenergy", "energyev", "energykev", "1_energykev", "eev", "ekev", "photonenergy"),
-    "mu": ("mu", "xmu", "mutrans", "xmutrans", "mufluor", "norm", "normalized", "normalised", "normmu", "murelative", "absorption"),
+    "energy": (
+        *("energy", "e", "shiftedenergy", "ebraggenergy", "zapenergy", "energyev", "energykev", "eev", "ekev", "photonenergy"),
+        *("achievedenergy", "monoenergy", "monoenergyalt", "energyachieved", "requestedenergy", "energyrequested", "energyc1"),
+        *("enc_energy", "energies_ev", "energy_ev", "energy_kev", "mono_energy"),
+        *("energie", "energieev", "energiekev", "energia", "ev", "ee"),
+    ),
+    "mu": (
+        *("mu", "xmu", "mutrans", "xmutrans", "mufluor", "norm", "normalized", "normalised", "normmu", "murelative", "absorption"),
+        *("logi0/it", "lni0/it", "logi0/i1", "lni0/i1", "loge_i0/i1", "logi0/itrans", "lni0/itrans"),
+    ),
     "mu_reference": ("muref", "murefer", "mu_ref", "mureference"),
     "i0": ("i0", "io", "ion0", "i_0"),
     "itrans": ("itrans", "it", "itransmission"),
     "iref": ("irefer", "iref", "ireference", "ir"),
     "ifluor": ("ifluor", "ifluorescence", "iff"),
 }
+_STANDARD = {"itrans": ("i1", "i"), "iref": ("i2", "ir")}  # chambers counted along the beam
+_SILENT = re.compile(
+    r"energy\w*|\w*energy\w*|\w*angle\w*|\w*(theta|encoder|bragg)\w*|\w*(time|clock|seconds?|sec|epoch)\w*|\w*temp\w*|i0|i1|i2|i|ir|[hkl]|\w*gap|"
+    r"\w*current|e|ee|ev|pts?|points?|index|rtc"
+)
 _RAW = ("i0", "itrans", "iref", "ifluor")
 _XDI_START = r"Scan\.start_time:\s*(?P<start>\S+(?: \d\S+)?)"
 _XDI_END = r"Scan\.end_time:\s*(?P<end>\S+(?: \d\S+)?)"
 
-Column = str | int
+Column = str | int | Mapping[str, Any]
 
 
 def load(
@@ -152,7 +169,8 @@ def _scans(text: str, path: Path, wanted: int | None) -> Iterator[tuple[int | No
 
 
 def _spectrum(text: str, path: Path, first_line: int, options: Mapping[str, Any]) -> xr.Dataset:
-    block = read_columns(text, path, first_line=first_line)
+    angles = is_9809(text)
+    block = read_9809(text, path) if angles else read_columns(text, path, first_line=first_line)
     chosen = _choose(block, path, options)
     energy, keep_rows, average = _energies(block, chosen["energy"][0], path, options)
 
@@ -181,6 +199,8 @@ def _spectrum(text: str, path: Path, first_line: int, options: Mapping[str, Any]
             ratio = np.asarray(top, dtype=float) / np.asarray(bottom, dtype=float)
             values = np.where(ratio > 0, np.log(np.where(ratio > 0, ratio, 1.0)), np.nan) if log else np.where(np.isfinite(ratio), ratio, np.nan)
         values[~np.isfinite(values)] = np.nan
+        if not np.isfinite(values).any() and name == "mu_reference" and options["iref"] is None:
+            continue  # a chamber that was not read: nobody asked for it by name
         if not np.isfinite(values).any():
             raise LoaderError(f"{name} cannot be computed: no ratio is positive", file=path, hint="are these the right columns?")
         low = low or bool(np.isnan(values).any())
@@ -198,7 +218,8 @@ def _spectrum(text: str, path: Path, first_line: int, options: Mapping[str, Any]
     if not np.isfinite(np.asarray(variables[main][1], dtype=float)).any():
         raise LoaderError(f"no value of {main} is a number", file=path)
 
-    times = _times(block.header, path, options)
+    known = angles and options["header_time"] is None and options["header_exposure"] is None
+    times = times_9809(block.header) if known else _times(block.header, path, options)
     return series(
         "xas",
         variables,
@@ -222,6 +243,9 @@ def _choose(block: Columns, path: Path, options: Mapping[str, Any]) -> dict[str,
         wanted = options[name]
         if wanted is None:
             continue
+        if isinstance(wanted, Mapping):
+            chosen.update(_first(block, path, name, wanted))
+            continue
         many = wanted if isinstance(wanted, list | tuple) else [wanted]
         if not many or (len(many) > 1 and name != "ifluor"):
             raise LoaderError(f"{name}: takes one column", file=path, found=repr(wanted))
@@ -229,8 +253,10 @@ def _choose(block: Columns, path: Path, options: Mapping[str, Any]) -> dict[str,
     for name, wanted in (options["keep"] or {}).items():
         if not re.fullmatch(r"[a-z]\w*", str(name)) or name in ("time", "energy", *chosen):
             raise LoaderError("keep: this name cannot be used", file=path, found=repr(name), expected="lower-case words joined by _")
-        chosen[str(name)] = [block.column(wanted, path, f"keep: {name}")]
-    words = [re.sub(r"[\s().,\-\[\]]", "", label).lower() for label in block.labels]
+        chosen.update(
+            _first(block, path, str(name), wanted) if isinstance(wanted, Mapping) else {str(name): [block.column(wanted, path, f"keep: {name}")]}
+        )
+    words = [_plain(label) for label in block.labels]
 
     def told(name: str) -> list[int]:
         for known in _LABELS[name]:
@@ -244,6 +270,11 @@ def _choose(block: Columns, path: Path, options: Mapping[str, Any]) -> dict[str,
     if not {"mu", "mu_reference", *_RAW} & set(chosen):
         names = ("mu", "mu_reference", "i0") if told("mu") else _RAW
         chosen.update({name: told(name) for name in names if told(name)})
+        if "i0" in words and not {"mu", "itrans", "ifluor"} & set(chosen) and all(_SILENT.fullmatch(word) for word in words):
+            for name, labels in _STANDARD.items():
+                hits = [words.index(label) for label in labels if words.count(label) == 1]
+                if len(hits) == 1:
+                    chosen[name] = hits
     have = set(chosen)
     if "energy" not in have or not ({"mu", "mu_reference"} & have or ("i0" in have and {"itrans", "ifluor"} & have) or {"itrans", "iref"} <= have):
         what = "the energy" if "energy" not in have else "the absorption (mu:, or i0: with itrans: or ifluor:)"
@@ -256,6 +287,31 @@ def _choose(block: Columns, path: Path, options: Mapping[str, Any]) -> dict[str,
     if chosen["energy"] in [v for k, v in chosen.items() if k != "energy"]:
         raise LoaderError("energy: is also used as a signal", file=path, found=f"column {chosen['energy'][0] + 1}")
     return chosen
+
+
+def _first(block: Columns, path: Path, name: str, wanted: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Find the first column that exists of `{column: [a, b], optional: true}`; nothing if it is optional and none does."""
+    unknown = sorted(set(map(str, wanted)) - {"column", "optional"})
+    several = wanted.get("column")
+    choices: list[Any] = list(several) if isinstance(several, list | tuple) else [several]
+    if unknown or several is None or not choices:
+        raise LoaderError(
+            f"{name}: is no column", file=path, found=repr(dict(wanted))[:80], expected="{column: LABEL or [LABEL, ...], optional: true}"
+        )
+    missing: LoaderError | None = None
+    for choice in choices:
+        try:
+            return {name: [block.column(choice, path, name)]}
+        except LoaderError as error:
+            missing = missing or error
+    if missing is not None and not wanted.get("optional"):
+        raise missing
+    return {}
+
+
+def _plain(label: str) -> str:
+    """Spell a label without blanks, brackets and a number before it: `4_i0` -> `i0`, `Mono Energy *` -> `monoenergy`."""
+    return re.sub(r"^\d{1,3}[_:.](?=[a-z])", "", re.sub(r"[\s(),\-\[\]*<>]", "", label).lower()).replace(".", "")
 
 
 def _recipes(raw: Mapping[str, np.ndarray], have: set[str], path: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray, bool]]:
@@ -367,8 +423,10 @@ def claims(path: str | os.PathLike[str]) -> str | None:
         starts = [m.start() for m in re.finditer(r"^#S\s+\d+", text, re.MULTILINE)]
         if starts:
             text = text[starts[0] : starts[1] if len(starts) > 1 else None]
+        if is_9809(text):
+            return "X-ray absorption spectrum (9809 format)" if re.search(r"^\s*Mode\s+\d", text, re.MULTILINE) else None
         block = read_columns(text if whole or len(starts) > 1 else text[: text.rfind("\n")], path)
-        words = [re.sub(r"[\s().,\-\[\]]", "", label).lower() for label in block.labels]
+        words = [_plain(label) for label in block.labels]
         hits = [i for i, word in enumerate(words) if word in _LABELS["energy"]]
         if len(block.values) < 5 or not hits or (hits == [i for i in hits if words[i] == "e"] and len(block.values) < 20):
             return None

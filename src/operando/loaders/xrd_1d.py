@@ -69,7 +69,7 @@ from operando.contract import LoaderError, series
 from operando.loaders.diffraction import diffraction_axis, intensity_variables, wavelength_angstrom
 from operando.loaders.spectrum_text import Columns, header_numbers, header_times, read_columns
 from operando.loaders.text import read_text
-from operando.loaders.xrd_layouts import BANK, header_wavelength, known_times, read_pattern
+from operando.loaders.xrd_layouts import BANK, bank_kind, header_wavelength, known_times, read_pattern
 
 TECHNIQUES = ("xrd",)
 VERSION = "2"
@@ -249,7 +249,7 @@ def _label_axis(label: str) -> tuple[str, str | None] | None:
         return ("q_nm", None) if _PER_NM.search(label) else ("q", None) if _PER_ANGSTROM.search(label) else ("q", "?")
     if _D.match(label.strip()):
         return "d", None
-    if re.fullmatch(r"theta|angle|θ|theta\s*\(?deg\.?\)?|angle\s*\(?deg\.?\)?", label.strip(), re.IGNORECASE):
+    if re.fullmatch(r"theta|angle|winkel|θ|theta\s*\(?deg\.?\)?|angle\s*\(?deg\.?\)?", label.strip(), re.IGNORECASE):
         return "two_theta", None
     return None
 
@@ -278,7 +278,9 @@ def _guess_axis(label: str, header: list[str], x: np.ndarray, path: Path) -> tup
     if _TWO_THETA.search("\n".join(header)):
         return "two_theta", None, ""
     reach = float(np.nanmax(np.abs(x))) if np.isfinite(x).any() else math.inf
-    if path.suffix.lower() in (".xy", ".xye") and reach <= 180 and not _ELSE.search("\n".join(header)):
+    if _ELSE.search("\n".join(header)):
+        raise refused
+    if path.suffix.lower() in (".xy", ".xye") and reach <= 180:
         return "two_theta", None, f"{path.suffix} without a label holds two_theta"
     if 60 < reach <= 180 and not label:
         return "two_theta", None, "no other axis of a pattern runs from below 60 to between 60 and 180"
@@ -308,8 +310,8 @@ def claims(path: str | os.PathLike[str]) -> str | None:
         lines = text.split("\n")
         bank = next((match for line in lines[:400] if (match := BANK.match(line.strip()))), None)
         if bank is not None:
-            kind = bank.group(4).split()[-1].upper()
-            return f"GSAS powder pattern ({kind})" if bank.group(3).upper().startswith("CONS") and kind in ("FXYE", "FXY", "STD", "ESD") else None
+            kind = bank_kind(bank)
+            return f"GSAS powder pattern ({kind})" if kind else None
         if re.search(r"^_2THETA(COUNTS|CPS|COUNTSPERSECOND)\s*$", text, re.MULTILINE | re.IGNORECASE) and "_FILEVERSION" in text[:4000].upper():
             return "powder pattern, Bruker UXD"
         if head.startswith("*RAS_DATA_START") and re.search(r"^\*RAS_INT_START", text, re.MULTILINE):

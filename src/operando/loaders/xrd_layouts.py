@@ -114,12 +114,19 @@ def _ends_in_words(rest: list[str]) -> bool:
     return not _NUMBER.fullmatch(rest[0]) and len(rest) < 200
 
 
+def bank_kind(match: re.Match[str]) -> str | None:
+    """Tell the kind of a GSAS bank of constant steps (FXYE, FXY, STD, ESD; STD where none is written); None for another one."""
+    last = match.group(4).split()[-1].upper()
+    kind = last if re.fullmatch("[A-Z]+", last) else "STD"
+    return kind if match.group(3).upper().startswith("CONS") and kind in ("FXYE", "FXY", "STD", "ESD") else None
+
+
 def _gsas(match: re.Match[str], lines: list[str], number: int, path: Path) -> Columns:
     """Read a GSAS bank of constant steps: free columns (FXYE, FXY), or fixed fields of 8 characters (STD, ESD)."""
     words = match.group(4).split()
-    kind = words[-1].upper() if re.fullmatch(r"[A-Za-z]+", words[-1]) else "STD"
+    kind = bank_kind(match)
     expected = int(match.group(1)[:12])
-    if not match.group(3).upper().startswith("CONS") or kind not in ("FXYE", "FXY", "STD", "ESD"):
+    if kind is None:
         raise LoaderError(
             "a GSAS bank of another kind" + (" (time of flight)" if match.group(3).upper() in ("SLOG", "RALF", "TIME_MAP", "LOG6", "LPSD") else ""),
             file=path,
@@ -154,7 +161,7 @@ def _gsas(match: re.Match[str], lines: list[str], number: int, path: Path) -> Co
                 raise LoaderError(f"line {i} of the GSAS bank holds no number in characters {at + 1} to {at + 8}", file=path, found=repr(text))
             fields += [float(text)] if kind == "ESD" else [float(text), math.sqrt(max(float(text), 0.0) / max(sets, 1))]
     values, errors = np.array(fields[0::2]), np.array(fields[1::2])
-    if values.size < expected or values.size - expected >= (5 if kind == "ESD" else 10) or errors.size != values.size:
+    if values.size < expected or values.size - expected > 20 or errors.size != values.size:
         _check_count(values.size, expected, path)
         raise LoaderError("the GSAS bank has more points than its header says", file=path, found=values.size, expected=expected)
     return _of_intensities(lines[: number + 1], start, step, values[:expected], number + 2, errors[:expected])

@@ -1,7 +1,7 @@
 """Frames -> reduced, observables: one module per technique, one interface for all, the recipe as data.
 
 A reducer is a function `reduce(frames, recipe, state=None) -> Products`, declared with `@reducer(...)`, found by the entry
-point group `operando.reducers`. What it declares decides how it may be run; see `Reducer`.
+point group `operando.reducers`. What it declares decides how it is run; see `Reducer`. A recipe names one, or several in stages.
 """
 
 from operando._lazy import attach
@@ -10,14 +10,35 @@ _lazy = {
     "Products": "interface",
     "Reducer": "interface",
     "Recipe": "interface",
+    "Run": "running",
+    "Stage": "recipes",
     "reducer": "interface",
     "reducers": "interface",
     "get_reducer": "interface",
     "default_reducer": "interface",
-    "parse_recipe": "interface",
-    "reduce": "interface",
-    "run_reducer": "interface",
+    "default_stages": "recipes",
+    "group_codes": "running",
+    "parse_recipe": "recipes",
+    "reduce": "running",
+    "row_bytes": "running",
+    "uncorrected": "running",
 }
 __getattr__, __dir__ = attach(__name__, _lazy)
 
-__all__ = ["Products", "Recipe", "Reducer", "default_reducer", "get_reducer", "parse_recipe", "reduce", "reducer", "reducers", "run_reducer"]
+__all__ = [
+    "Products",
+    "Recipe",
+    "Reducer",
+    "Run",
+    "Stage",
+    "default_reducer",
+    "default_stages",
+    "get_reducer",
+    "group_codes",
+    "parse_recipe",
+    "reduce",
+    "reducer",
+    "reducers",
+    "row_bytes",
+    "uncorrected",
+]

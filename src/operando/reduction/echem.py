@@ -38,6 +38,7 @@ class CyclesRecipe(Recipe):
     products=("cycles",),
     recipe=CyclesRecipe,
     version="2",
+    about=("active_mass", "area"),
     needs_alignment=True,
     default=True,
 )

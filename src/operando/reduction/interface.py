@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-import numpy as np
 import xarray as xr
 from pydantic import ValidationError
 
-from operando.config import Recipe, read_recipe
-from operando.contract import ConfigError, ContractError
+from operando.config import Recipe
+from operando.contract import TECHNIQUES, ConfigError, ContractError
 
 GROUP = "operando.reducers"
 Kind = Literal["frame", "forward", "series"]
+
+RESERVED = frozenset({"images", "frames", "alignment", "skipped", "process", "sample", "results"})
+"""Names in a store that are no reducer's; `frames` may be given by what reads `images`."""
 
 
 @dataclass
@@ -27,9 +29,9 @@ class Products:
     Attributes
     ----------
     datasets
-        Product name (`reduced`, `observables`, `cycles` ...) -> Dataset over `time`.
+        Product name (`reduced`, `observables`, `cycles` ...) -> Dataset over `time`: exactly the products that were declared.
     state
-        For a `forward` reducer: handed to the call on the next batch of the same segment, setup and position.
+        For a `forward` reducer: handed to the call on the next frames of the same segment, setup and position.
     """
 
     datasets: dict[str, xr.Dataset] = field(default_factory=dict)
@@ -42,17 +44,27 @@ class Reducer:
 
     Attributes
     ----------
+    technique
+        Of the series it reduces; one that reads `images` gives frames of this technique.
     kind
-        `frame`: every frame stands alone, batches may run in any order or in parallel. `forward`: carries state from
-        frame to frame (warm starts). `series`: needs all frames at once (backward passes, cycles, onsets).
+        `frame`: every frame stands alone; new frames alone are reduced, in batches, in any order. `forward`: carries state from frame to frame
+        (warm starts) within one segment, setup and position; where one of those frames is new, they are all reduced again from the first.
+        `series`: needs all frames at once (backward passes, cycles, onsets).
     products
-        Names of the products it returns.
-    needs_alignment
-        True if it reads corrected times or electrochemistry; only then does a clock edit make it run again.
+        Names of the products it returns, always all of them.
     recipe
         pydantic model of its recipe, a unit in every field's description.
     version
         Raised whenever the same input would give other numbers.
+    reads
+        The product it is given: `images`, `frames`, or one that an earlier stage of the recipe returns.
+    about
+        Keys of the cell's `about:` that it uses: those alone are handed over (`frames.attrs["about"]`, JSON) and make it run again when they change.
+    needs_alignment
+        True if it reads corrected times or electrochemistry. It is then given frames with their alignment as coordinates, and runs again where
+        that changed. Otherwise `time` is the instrument's own, on UTC, and a clock edit does not make it run again.
+    default
+        Runs on every series of its technique that names no recipe.
     """
 
     name: str
@@ -61,6 +73,8 @@ class Reducer:
     products: tuple[str, ...]
     recipe: type[Recipe]
     version: str
+    reads: str
+    about: tuple[str, ...]
     needs_alignment: bool
     default: bool
     run: Callable[[xr.Dataset, Any, Any], Products]
@@ -68,6 +82,10 @@ class Reducer:
     def __call__(self, frames: xr.Dataset, recipe: Any, state: Any = None) -> Products:
         """Run on one batch."""
         return self.run(frames, recipe, state)
+
+    def about_of(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Choose what it uses of what is known of the cell."""
+        return {key: about[key] for key in self.about if about.get(key) is not None}
 
 
 def reducer(
@@ -78,20 +96,62 @@ def reducer(
     products: tuple[str, ...],
     recipe: type[Recipe],
     version: str,
+    reads: str = "frames",
+    about: tuple[str, ...] = (),
     needs_alignment: bool = False,
     default: bool = False,
 ) -> Callable[[Callable[[xr.Dataset, Any, Any], Products]], Reducer]:
     """Declare a function to be a reducer; the arguments are those of `Reducer`.
 
-    A `default` reducer runs on every series of its technique that names no recipe.
+    Raises
+    ------
+    ContractError
+        What is declared cannot be; all faults in one message.
     """
+    products, about = (tuple([x] if isinstance(x, str) else x) for x in (products, about))
+    found = _declaration_faults(technique, kind, products, recipe, version, reads)
+    if default and not found:
+        try:
+            recipe.model_validate({"reducer": name})
+        except ValidationError as error:
+            found.append(f"it runs by default, but its recipe has fields without a default: {', '.join(str(e['loc'][0]) for e in error.errors())}")
+    if found:
+        raise ContractError(f"the reducer {name} cannot be declared so:\n" + "\n".join(f"  - {fault}" for fault in found))
 
     def declare(run: Callable[[xr.Dataset, Any, Any], Products]) -> Reducer:
-        made = Reducer(name, technique, kind, products, recipe, version, needs_alignment, default, run)
+        made = Reducer(name, technique, kind, products, recipe, version, reads, about, needs_alignment, default, run)
         object.__setattr__(made, "__doc__", run.__doc__)  # frozen, but its documentation is the function's
         return made
 
     return declare
+
+
+def _declaration_faults(technique: str, kind: str, products: tuple[str, ...], recipe: Any, version: Any, reads: str) -> list[str]:
+    found = []
+    if technique not in TECHNIQUES or technique == "images":
+        known = ", ".join(name for name in TECHNIQUES if name != "images")
+        found.append(f"technique is {technique!r}, not one of {known} (of the frames it makes, if it reads images)")
+    if kind not in get_args(Kind):
+        found.append(f"kind is {kind!r}, not one of {', '.join(get_args(Kind))}")
+    if not products:
+        found.append("it declares no product")
+    for product in products:
+        if product == reads:
+            found.append(f"it reads {reads!r} and cannot give it too: nothing in a store is overwritten")
+        elif product in RESERVED - ({"frames"} if reads == "images" else set()):
+            why = "only what reads images gives frames" if product == "frames" else "the store keeps that name for itself"
+            found.append(f"product {product!r}: {why}")
+        elif not re.fullmatch(r"[a-z][a-z0-9_]*", product) or "_overview_" in product:
+            found.append(f"product {product!r} is no name (lower case, digits and '_')")
+    if len(set(products)) != len(products):
+        found.append(f"a product is named twice: {', '.join(products)}")
+    if reads in RESERVED - {"images", "frames"}:
+        found.append(f"it reads {reads!r}, which is no product to reduce")
+    if not (isinstance(recipe, type) and issubclass(recipe, Recipe)):
+        found.append("its recipe is no subclass of operando.reduction.Recipe")
+    if not isinstance(version, str) or not version:
+        found.append("its version is no text")
+    return found
 
 
 @functools.cache
@@ -111,6 +171,10 @@ def reducers() -> dict[str, Reducer]:
             raise ConfigError(
                 f"the reducer {entry.name!r} ({entry.value}) cannot be imported: {error}", hint="reinstall or uninstall its package"
             ) from error
+        if not isinstance(made, Reducer):
+            raise ConfigError(
+                f"the reducer {entry.name!r} ({entry.value}) is none", found=type(made).__name__, expected="a function under @reducer(...)"
+            )
         if entry.name in found and found[entry.name] is not made:
             raise ConfigError(f"two installed packages offer a reducer named {entry.name!r}", hint="uninstall one of them")
         found[entry.name] = made
@@ -134,102 +198,4 @@ def get_reducer(name: str) -> Reducer:
 
 def default_reducer(technique: str) -> Reducer | None:
     """Find the reducer that runs on a technique when no recipe is named; None if there is none."""
-    return next((r for r in reducers().values() if r.technique == technique and r.default), None)
-
-
-def parse_recipe(spec: str | Path | Mapping[str, Any], base: Path | None = None) -> tuple[Reducer, Recipe]:
-    """Read a recipe by name, path or as a mapping, and find its reducer.
-
-    Raises
-    ------
-    ConfigError
-        Unknown recipe or reducer, or fields that do not fit; all problems at once.
-    """
-    content = dict(read_recipe(spec, base or Path.cwd()))
-    made = get_reducer(str(content.get("reducer", "")))
-    try:
-        return made, made.recipe.model_validate(content)
-    except ValidationError as error:
-        problems = "\n".join(f"  - {'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors())
-        raise ConfigError(
-            f"the recipe does not fit the reducer {made.name}:\n{problems}", file=str(spec) if not isinstance(spec, Mapping) else None
-        ) from None
-
-
-def groups(frames: xr.Dataset) -> Iterator[np.ndarray]:
-    """Give the frame indices of each run within one segment, setup and position, in acquisition order; no state crosses them."""
-    n = frames.sizes["time"]
-    labels = np.zeros((n, 0), int)
-    for name in ("segment", "setup", "position"):
-        if name in frames.coords and frames[name].dims == ("time",):
-            _, codes = np.unique(frames[name].values, return_inverse=True)
-            labels = np.column_stack([labels, codes])
-    if labels.shape[1] == 0:
-        yield np.arange(n)
-        return
-    _, first, inverse = np.unique(labels, axis=0, return_index=True, return_inverse=True)
-    for group in np.argsort(first):
-        yield np.flatnonzero(inverse.reshape(-1) == group)
-
-
-def reduce(series: xr.Dataset, recipe: str | Path | Mapping[str, Any] | None = None, *, base: Path | None = None) -> dict[str, xr.Dataset]:
-    """Reduce a series by hand, as a build would.
-
-    State never crosses a segment, setup or position. Frames keep their order; none is dropped.
-
-    Parameters
-    ----------
-    series
-        Frames (with their alignment as coordinates if the reducer needs it).
-    recipe
-        Name of a packaged recipe, path, or mapping with `reducer:`; by default the technique's own reducer.
-
-    Returns
-    -------
-    dict
-        Product name -> Dataset.
-
-    Raises
-    ------
-    ConfigError
-        No such recipe, or none for this technique.
-    ContractError
-        The series is of another technique than the reducer's.
-    """
-    technique = str(series.attrs.get("technique"))
-    if recipe is None:
-        made = default_reducer(technique)
-        if made is None:
-            raise ConfigError(f"no reducer runs on {technique} by default", hint="name a recipe")
-        settings: Recipe = made.recipe(reducer=made.name)
-    else:
-        made, settings = parse_recipe(recipe, base)
-    return run_reducer(made, settings, series)
-
-
-def run_reducer(made: Reducer, recipe: Recipe, series: xr.Dataset, batch: int = 4096) -> dict[str, xr.Dataset]:
-    """Run a reducer over a whole series in batches, keeping its declared rules about state and order."""
-    if series.attrs.get("technique") != made.technique:
-        raise ContractError(f"the reducer {made.name} reduces {made.technique}", found=str(series.attrs.get("technique")))
-    if made.kind == "series":
-        return made(series, recipe).datasets
-    pieces: dict[str, list[xr.Dataset]] = {}
-    order = []
-    for index in groups(series):
-        state = None
-        for start in range(0, index.size, batch):
-            some = index[start : start + batch]
-            done = made(series.isel(time=some), recipe, state)
-            state = done.state if made.kind == "forward" else None
-            for name, ds in done.datasets.items():
-                if ds.sizes.get("time") != some.size:
-                    raise ContractError(f"the reducer {made.name} returned {ds.sizes.get('time')} frames of {name!r} for {some.size}")
-                pieces.setdefault(name, []).append(ds)
-            order.append(some)
-    if not order:
-        return {}
-    back = np.argsort(np.concatenate(order), kind="stable")
-    return {
-        name: xr.concat(many, dim="time", data_vars="minimal", coords="minimal", compat="override", join="exact").isel(time=back)
-        for name, many in pieces.items()
-    }
+    return next((r for r in reducers().values() if r.technique == technique and r.default and r.reads in ("frames", "images")), None)

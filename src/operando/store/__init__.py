@@ -6,6 +6,8 @@
 from operando._lazy import attach
 
 _lazy = {
+    "OWN_ROWS": "directory",
+    "RAW": "directory",
     "FileIdentities": "identity",
     "Part": "manifest",
     "Store": "directory",
@@ -19,4 +21,17 @@ _lazy = {
 }
 __getattr__, __dir__ = attach(__name__, _lazy)
 
-__all__ = ["FileIdentities", "Part", "Store", "Writer", "content_key", "describe", "open_beamtime", "overviews", "provenance", "sha256_of"]
+__all__ = [
+    "OWN_ROWS",
+    "RAW",
+    "FileIdentities",
+    "Part",
+    "Store",
+    "Writer",
+    "content_key",
+    "describe",
+    "open_beamtime",
+    "overviews",
+    "provenance",
+    "sha256_of",
+]

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 HIDDEN = frozenset({"skipped"})
 """Products that are bookkeeping: neither opened nor published."""
 
+RAW = ("images", "frames")
+"""Products that loaders give; a series' raw product is the first of them that it has."""
+
+OWN_ROWS = "own"
+"""In an input's `stretch`, instead of a stretch of the raw rows: these rows are the product's own and follow no frame."""
+
 _FROM_ALIGNMENT = ("timezone", "clock", "interpolation", "max_gap_s")
 _UNKNOWN = {"flags": int(AlignmentFlag.UNALIGNED), "cycle": -1, "half_cycle": -1, "step": -1, "direction": 0}
 """What the alignment says of frames that it does not know yet."""
@@ -32,7 +38,10 @@ _UNKNOWN = {"flags": int(AlignmentFlag.UNALIGNED), "cycle": -1, "half_cycle": -1
 
 @dataclass(frozen=True)
 class Slice:
-    """Rows [a, b) of a part that came from one file, and what tells them from all other rows."""
+    """Rows [a, b) of a part that came from one file, and what tells them from all other rows.
+
+    `digest` names a stretch of the series' raw rows; these are its rows from `first` on.
+    """
 
     part: Part
     a: int
@@ -40,6 +49,7 @@ class Slice:
     t0: int
     file: str
     digest: str | None
+    first: int = 0
 
 
 class Store:
@@ -120,13 +130,24 @@ class Store:
         return self.manifest.completed
 
     def inputs(self, cell: str, series: str, product: str) -> list[dict[str, Any]]:
-        """List the inputs of a product in the order of `read`, their `rows` counted through the whole product."""
-        out, row = [], 0
+        """List the inputs of a product in the order of `read`, their `rows` counted through the whole product.
+
+        `stretch` ([digest, first]) says of which raw rows of the series they were made: rows `first` and on of the raw input of that digest.
+        """
+        out: list[dict[str, Any]] = []
+        row = 0
+        entries: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {}
         for piece in self._slices((cell, series, product)):
-            entry = next((e for e in piece.part.inputs if e["rows"] == [piece.a, piece.b] and e.get("file", "") == piece.file), {})
-            out.append({**entry, "rows": [row, row + piece.b - piece.a]})
+            if piece.part.path not in entries:
+                entries[piece.part.path] = {(*e["rows"], e.get("file", "")): e for e in reversed(piece.part.inputs)}
+            entry = entries[piece.part.path].get((piece.a, piece.b, piece.file), {})
+            out.append({**entry, "rows": [row, row + piece.b - piece.a], "stretch": [piece.digest, piece.first]})
             row += piece.b - piece.a
         return out
+
+    def raw(self, cell: str, series: str) -> str:
+        """Name the product of a series that its loader gave: `images` or `frames`."""
+        return next((product for product in RAW if self.manifest.of((cell, series, product))), RAW[-1])
 
     # ------------------------------------------------------------- reading
 
@@ -182,7 +203,7 @@ class Store:
     def _slices(self, address: Address) -> list[Slice]:
         """Cut the parts of a product into what came from one file each, in the order of time."""
         parts = self.manifest.of(address)
-        if any(part.follows is not None for part in parts):
+        if any(part.follows is not None or any("stretch" in entry for entry in part.inputs) for part in parts):
             return self._following(address, parts)
         slices = [s for part in parts for s in _slices_of(part)]
         slices.sort(key=lambda s: s.t0)
@@ -193,11 +214,11 @@ class Store:
         return _told_apart(ordered)
 
     def _following(self, address: Address, parts: Sequence[Part]) -> list[Slice]:
-        """Order parts whose rows follow the frames' as the frames are ordered now."""
+        """Order parts whose rows follow the raw rows as those are ordered now."""
         slices = _told_apart([s for part in parts for s in _slices_of(part)])
-        frames = self._slices((address[0], address[1], "frames")) if address[2] != "frames" else []
-        position = {s.digest: i for i, s in enumerate(frames)}
-        return sorted(slices, key=lambda s: position.get(s.digest, len(position)))
+        raw = self.raw(address[0], address[1])
+        position = {s.digest: i for i, s in enumerate(self._slices((address[0], address[1], raw)) if address[2] != raw else [])}
+        return sorted(slices, key=lambda s: (position.get(s.digest, len(position)), s.first))
 
     def _aligned_pieces(self, address: Address, rows: int) -> list[Piece] | None:
         """Find for each row of a product its row of the alignment; None if there is no way to tell."""
@@ -209,7 +230,8 @@ class Store:
             pieces, row = [], 0
             for s in own:
                 found = known.get(s.digest)
-                pieces.append(Piece(self._open(found.part), found.a, found.b) if found else Piece(None, row, row + s.b - s.a))
+                a = found.a + s.first if found else 0
+                pieces.append(Piece(self._open(found.part), a, a + s.b - s.a) if found else Piece(None, row, row + s.b - s.a))
                 row += s.b - s.a
         else:
             pieces = [Piece(self._open(s.part), s.a, s.b) for s in alignment]
@@ -220,8 +242,8 @@ class Store:
         return pieces if any(p.part is not None for p in pieces) else None
 
     def follows(self, cell: str, series: str) -> list[list[Any]]:
-        """Give [digest, rows] of each stretch of the frames as they are ordered now; empty if they have no inputs to tell."""
-        slices = self._slices((cell, series, "frames"))
+        """Give [digest, rows] of each stretch of the raw rows as they are ordered now; empty if they have no inputs to tell."""
+        slices = self._slices((cell, series, self.raw(cell, series)))
         return [[s.digest, s.b - s.a] for s in slices] if all(s.digest for s in slices) else []
 
     # ------------------------------------------------------------- publishing
@@ -259,21 +281,22 @@ def _slices_of(part: Part) -> list[Slice]:
     out = []
     for entry in part.inputs:
         a, b = entry["rows"]
+        digest, first = entry.get("stretch", (None, 0))
         t0, file = nanoseconds(entry.get("t0", part.t0)), str(entry.get("file", ""))
         text = f"{file}\n{entry.get('sha256', '')}\n{t0}\n{b - a}"
-        out.append(Slice(part, a, b, t0, file, hashlib.sha256(text.encode()).hexdigest()[:16]))
+        out.append(Slice(part, a, b, t0, file, digest or hashlib.sha256(text.encode()).hexdigest()[:16], first))
     return out
 
 
 def _told_apart(slices: list[Slice]) -> list[Slice]:
     """Number slices that would otherwise be taken for one another."""
-    seen: dict[str, int] = {}
+    seen: dict[tuple[str, int], int] = {}
     out = []
     for s in slices:
-        if s.digest is not None:
-            n = seen[s.digest] = seen.get(s.digest, -1) + 1
-            if n and "." not in s.digest:
-                s = Slice(s.part, s.a, s.b, s.t0, s.file, f"{s.digest}.{n}")
+        if s.digest is not None and "." not in s.digest:
+            n = seen[s.digest, s.first] = seen.get((s.digest, s.first), -1) + 1
+            if n:
+                s = replace(s, digest=f"{s.digest}.{n}")
         out.append(s)
     return out
 
@@ -288,7 +311,7 @@ def _all_unaligned(rows: int) -> tuple[Any, Stored]:
 
 def _join(own: Combined, alignment: Combined, aligned: np.ndarray) -> None:
     """Put the alignment's variables among a product's own."""
-    echem = own.attrs.get("technique") == "echem"
+    echem = own.attrs.get("technique") == "echem" and own.attrs.get("product", "frames") == "frames"
     corrected: dict[str, MemoryArray] = {}
     for name in ("time", "source_time"):
         if name in alignment.arrays and (name == "time" or not aligned.all()) and name in own.arrays:

@@ -25,7 +25,7 @@ import xarray as xr
 
 from operando.contract import StoreError
 
-BATCH = 32 << 20
+BATCH = 8 << 20
 """Bytes that are read and written at once."""
 
 SMALL = 64 << 10
@@ -345,13 +345,28 @@ def write_variable(
                 _write_compressed(h5, 0 if rows is ... else rows.start, encoded, pool)
             else:
                 h5[rows] = encoded
+        del values, encoded  # not kept while the next ones are read
         check()
     return datasets
 
 
+@functools.cache
+def _deflate() -> Callable[[bytes, int], bytes]:
+    """Give what makes zlib streams: ISA-L's where it is installed (6 times as fast at level 1, and as small), else zlib's.
+
+    Both are what HDF5's own gzip filter reads; only the bytes differ, not what they say.
+    """
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib.compress
+    found: Callable[[bytes, int], bytes] = isal_zlib.compress
+    return found
+
+
 def _write_compressed(h5: Any, first_row: int, values: np.ndarray, pool: Executor) -> None:
     """Write rows that begin where a chunk begins: shuffle and deflate every chunk as HDF5 would, several at once."""
-    chunks, itemsize, level = h5.chunks, values.dtype.itemsize, h5.compression_opts
+    chunks, itemsize, level, deflate = h5.chunks, values.dtype.itemsize, h5.compression_opts, _deflate()
 
     def packed(corner: tuple[int, ...]) -> bytes:
         tile = values[tuple(slice(c, c + n) for c, n in zip(corner, chunks, strict=True))]
@@ -360,7 +375,7 @@ def _write_compressed(h5: Any, first_row: int, values: np.ndarray, pool: Executo
             whole[tuple(slice(n) for n in tile.shape)] = tile
             tile = whole
         shuffled = np.ascontiguousarray(tile).view(np.uint8).reshape(-1, itemsize).T
-        return zlib.compress(shuffled.tobytes(), level)
+        return deflate(shuffled.tobytes(), level)
 
     corners = list(itertools.product(*(range(0, n, c) for n, c in zip(values.shape, chunks, strict=True))))
     for corner, data in zip(corners, pool.map(packed, corners), strict=True):

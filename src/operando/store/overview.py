@@ -37,7 +37,7 @@ class _Means(LazyArray):
         """Compute the rows asked for; only whole rows are ever asked for, by the publisher."""
         rows = np.arange(self.shape[0])[key[0]]
         out = np.full((len(rows), *self.shape[1:]), np.nan, self.dtype)
-        step = max(1, BATCH // 8 // max(1, self.var.dtype.itemsize * int(np.prod(self.var.shape[1:])) * max(1, len(self.group) // self.shape[0])))
+        step = max(1, BATCH // 4 // max(1, self.var.dtype.itemsize * int(np.prod(self.var.shape[1:])) * max(1, len(self.group) // self.shape[0])))
         for i in range(0, len(rows), step):
             out[i : i + step] = self._means(int(rows[i]), int(rows[min(i + step, len(rows)) - 1]) + 1)
         return out[(slice(None), *key[1:])] if len(key) > 1 else out
@@ -45,13 +45,21 @@ class _Means(LazyArray):
     def _means(self, low: int, high: int) -> np.ndarray:
         a, b = int(self.starts[low:high].min()), int(self.ends[low:high].max())
         group = self.group[a:b]
-        order = np.argsort(group, kind="stable")
-        order = order[(group[order] >= low) & (group[order] < high)]
-        values = self.var[a:b].values.astype(np.float64)[order]
+        values = self.var[a:b].values
+        inside = (group >= low) & (group < high)
+        if not inside.all() or (np.diff(group) < 0).any():
+            order = np.argsort(group, kind="stable")
+            order = order[inside[order]]
+            values, group = values[order], group[order]
+        cuts = np.flatnonzero(np.diff(group, prepend=-1))
         good = np.isfinite(values)
-        values[~good] = 0
-        cuts = np.flatnonzero(np.diff(group[order], prepend=-1))
-        total, count = np.add.reduceat(values, cuts, axis=0), np.add.reduceat(good, cuts, axis=0, dtype=np.int64)
+        if good.all():
+            lengths = np.diff(cuts, append=len(values))
+            total = np.add.reduceat(values, cuts, axis=0, dtype=np.float64)
+            count = np.broadcast_to(lengths.reshape(-1, *[1] * (values.ndim - 1)), total.shape)
+        else:
+            total = np.add.reduceat(np.where(good, values, 0), cuts, axis=0, dtype=np.float64)
+            count = np.add.reduceat(good, cuts, axis=0, dtype=np.int64)
         if values.ndim == 2 and self.factor > 1:
             points = np.arange(0, values.shape[1], self.factor)
             total, count = np.add.reduceat(total, points, axis=1), np.add.reduceat(count, points, axis=1)

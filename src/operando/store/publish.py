@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from operando.contract import TECHNIQUES, StoreError
+from operando.contract import TECHNIQUES, StoreError, split_quantity
 from operando.hdf5 import EPOCH_UNITS
-from operando.store.directory import HIDDEN
+from operando.store.directory import HIDDEN, RAW
 from operando.store.encoding import describe, gzip, plain, write_variable
 from operando.store.files import make_directory, sha256_of, sweep_temporaries, writing_hdf5
 from operando.store.manifest import natural
@@ -216,7 +216,7 @@ def _write_product(
             attrs |= {"dtype": "bool"}
         elif kind == "complex":
             attrs |= {"complex_of": str(variable)}
-        if ds.attrs.get("technique") == "echem" and variable in _BDF:
+        if name == "frames" and ds.attrs.get("technique") == "echem" and variable in _BDF:
             attrs |= {"bdf_term": _BDF[str(variable)]}
         for h5 in datasets:
             _set(h5, attrs)
@@ -294,7 +294,7 @@ def _write_process(group: Any, store: Store, series: tuple[str, str], process: M
     for part in store.parts(*series):
         if part.product not in HIDDEN:
             keys.setdefault(part.product, []).extend(part.keys)
-        for entry in part.inputs:
+        for entry in part.inputs if part.product in RAW else ():
             files[str(entry.get("file", ""))] = {"path": entry.get("file", ""), "size": entry.get("size"), "sha256": entry.get("sha256")}
     if "alignment" in keys:
         clock = {k: v for k, v in store.read(*series, "alignment").attrs.items() if str(k).startswith("clock")}
@@ -326,7 +326,13 @@ def _write_sample(group: Any, cell: str, about: Mapping[str, Any]) -> None:
         if name == "name" or value is None:
             continue
         stored = next(iter(plain({"value": value}).values()))
-        group[name.replace("/", "_")] = stored if isinstance(stored, str | int | float) else _json(stored)
+        quantity = split_quantity(stored) if isinstance(stored, str) else None
+        where = name.replace("/", "_")
+        if quantity is not None:
+            group[where] = quantity[0]
+            _set(group[where], {"units": quantity[1]})
+        else:
+            group[where] = stored if isinstance(stored, str | int | float) else _json(stored)
 
 
 def _flat(about: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -14,6 +14,7 @@ from operando.timeline.windows import window_statistics
 
 _NS = 10**9
 
+
 def over_exposures(
     times: np.ndarray,
     channels: Mapping[str, tuple[np.ndarray, str]],
