@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -311,17 +310,25 @@ def test_export_wants_a_folder_that_is_there(folder: Path, tmp_path: Path, capsy
     assert "this is a folder" in capsys.readouterr().err
 
 
-def test_export_to_a_full_disk_says_so_and_leaves_nothing(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from operando.store import files
-
-    def full(*_: object) -> int:
+FULL = """
+import errno, os, sys
+true = os.pwrite
+def full(fd, data, offset):
+    if offset + len(data) > int(sys.argv[1]):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return true(fd, data, offset)
+os.pwrite = full
+from operando.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
 
-    monkeypatch.setattr(files.os, "pwrite", full)
-    assert main(["export", str(folder / "beamtime.nxs"), "A/xrd", "-o", str(tmp_path / "x.nc")]) == 1
-    assert "x.nc: cannot be written: No space left" in capsys.readouterr().err
+
+@pytest.mark.parametrize("room", ["8000", "40000"])
+def test_export_to_a_full_disk_says_so_and_leaves_nothing(folder: Path, tmp_path: Path, room: str) -> None:
+    command = [sys.executable, "-c", FULL, room, "export", str(folder / "beamtime.nxs"), "A/xrd", "-o", str(tmp_path / "x.nc")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "x.nc: cannot be written: No space left" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,9 @@ def reduce_all(
                     continue
                 series = _Series(consumer.cell, name, raw, writer, source, about, (memory or config.settings.memory) // _SHARE, progress)
                 series.drop_others({product for stage in stages for product in stage.reducer.products})
+                if not series.placed():  # the alignment has told why
+                    series.drop_vanished()
+                    continue
                 for number, stage in enumerate(stages):
                     try:
                         outcome.done["reductions"] += series.reduce(stage)
@@ -145,6 +148,20 @@ class _Series:
             if (cell, name) == (self.cell, self.name) and product not in wanted | _NOT_DERIVED | {self.raw}:
                 self.writer.drop(self._parts(product))
 
+    def placed(self) -> bool:
+        """Say whether the present frames are on UTC."""
+        if not self._aligned():
+            try:
+                self._times()
+            except OperandoError:
+                return False
+        return True
+
+    def drop_vanished(self) -> None:
+        """Drop rows of frames that are gone or changed."""
+        products = [p for cell, name, p in self.store.products() if (cell, name) == (self.cell, self.name) and p not in _NOT_DERIVED | {self.raw}]
+        self._drop_rows(products, lambda entry: entry["stretch"][0] in self.place or entry["stretch"][0] == OWN_ROWS)
+
     def reduce(self, stage: Stage) -> bool:
         """Run a stage where something it reads is new; say whether it ran."""
         reducer = stage.reducer
@@ -159,8 +176,9 @@ class _Series:
         if reducer.kind == "series" or reducer.reads in self.tables:
             return self._reduce_whole(stage)
         made = self._plan(stage)
-        self._note(stage, made)
-        self._drop_rows(stage, made)
+        for product in reducer.products:
+            self.states[product] = self._states(made)
+        self._drop_rows(reducer.products, lambda entry: self._fits(entry, made))
         done = {product: self._done(product, made) for product in reducer.products}
         if all(rows.all() for rows in done.values()):
             return False
@@ -182,7 +200,7 @@ class _Series:
                 self.states[product] = [""] * len(self.stretches)
             return
         made = self._plan(stage)
-        self._drop_rows(stage, made)
+        self._drop_rows(reducer.products, lambda entry: self._fits(entry, made))
         for product, rows in ((p, self._done(p, made)) for p in reducer.products):
             self.states[product] = self._states(made) if rows.all() else [""] * len(self.stretches)
 
@@ -210,12 +228,12 @@ class _Series:
                 done[rows] = True if len(valid) == len(made.states[i]) else np.isin(made.codes[rows], valid)
         return done
 
-    def _drop_rows(self, stage: Stage, made: _Plan) -> None:
-        """Drop rows of which nothing is made of what there is now, file by file."""
-        for product in stage.reducer.products:
+    def _drop_rows(self, products: Sequence[str], fits: Callable[[dict[str, Any]], bool]) -> None:
+        """Drop rows that do not fit, file by file."""
+        for product in products:
             parts, files, whole = [], set(), []
             for part in self._parts(product):
-                stale = {str(e.get("file", "")) for e in part.inputs if not self._fits(e, made)}
+                stale = {str(e.get("file", "")) for e in part.inputs if "stretch" not in e or not fits(e)}
                 if not part.inputs or "" in stale:
                     whole.append(part)
                 elif stale:
@@ -226,7 +244,8 @@ class _Series:
                 self.writer.drop(parts, files=sorted(files))
 
     def _fits(self, entry: dict[str, Any], made: _Plan) -> bool:
-        i = self.place.get(entry.get("stretch", [""])[0])
+        """Say whether any of these rows is made of what there is now."""
+        i = self.place.get(entry["stretch"][0])
         return i is not None and bool(set(entry.get("state", ())) & set(made.states[i].values()))
 
     # ------------------------------------------------------------- what rows are made of
@@ -285,10 +304,6 @@ class _Series:
 
     def _states(self, made: _Plan) -> list[str]:
         return [_digest(*states.values()) for states in made.states]
-
-    def _note(self, stage: Stage, made: _Plan) -> None:
-        for product in stage.reducer.products:
-            self.states[product] = self._states(made)
 
     # ------------------------------------------------------------- what a reducer is given
 
