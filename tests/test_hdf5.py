@@ -257,18 +257,16 @@ def test_external_links_and_virtual_datasets(file, tmp_path):
 def test_rows_that_share_their_text_share_one_object(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as h5:
         h5.create_dataset("source", data=np.array(["scan_1.h5"] * 500 + ["é"] * 3 + [""], object), dtype=h5py.string_dtype())
-    values = lazy_variable(tmp_path / "a.h5", "source", ("time",)).values
+    values = hdf5.lazy_variable(tmp_path / "a.h5", "source", ("time",)).values
     assert values[[0, -2, -1]].tolist() == ["scan_1.h5", "é", ""]
     assert len({id(v) for v in values}) == 3
 
 
 def test_only_so_many_files_stay_open(tmp_path):
-    from operando import hdf5
-
     for i in range(40):
         with h5py.File(tmp_path / f"{i}.h5", "w") as h5:
             h5["x"] = np.arange(3) + i
-    arrays = [lazy_variable(tmp_path / f"{i}.h5", "x", ("time",)) for i in range(40)]
+    arrays = [hdf5.lazy_variable(tmp_path / f"{i}.h5", "x", ("time",)) for i in range(40)]
     assert [int(a.values[0]) for a in arrays] == list(range(40))
     assert len(hdf5._handles._open) <= 32
     hdf5.close_files()

@@ -176,3 +176,12 @@ def test_a_closing_record_repeats_its_step(tmp_path):
     text = "Time (s),Step,Md,Cap. (Ah),Voltage (V),Current (A)\n" + "".join(f"{t},{s},{m},{q},3.5,{1 if m != 'O' else 0}\n" for t, s, m, q in rows)
     ds = csv.load(write(tmp_path / "a.csv", text))
     np.testing.assert_allclose(ds.charge, 3600 * np.array([0, 0.1, 0.1, -0.1, -0.1]), atol=1e-9)
+
+
+def test_a_time_of_day_is_not_taken_for_elapsed_time(tmp_path: Path) -> None:
+    path = tmp_path / "flow.csv"
+    path.write_text("Time,flow (mL/min)\n" + "".join(f"12:{45 + k}:33,{10 + k}\n" for k in range(5)))
+    with pytest.raises(LoaderError, match="times of day"):
+        csv.load(path, technique="sensor")
+    ds = csv.load(path, technique="sensor", time_format="elapsed")
+    assert (ds.time.values[0] - np.datetime64(0, "ns")) / np.timedelta64(1, "s") == 12 * 3600 + 45 * 60 + 33

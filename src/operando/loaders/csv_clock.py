@@ -158,6 +158,8 @@ def read_clock(
     if stamp is None:
         assert seconds is not None
         assert clock is not None
+        if form != "elapsed" and frame[clock.position].dtype.kind not in "iuf":
+            _no_time_of_day(seconds, clock.label, path)
         return Clock(None, seconds, False, segments(seconds), 0.0, f"{clock.label}: elapsed time", used, unit=clock_unit)
     read = clocks.read_stamps(stamp, path, name=stamp_name, form=None if form == "elapsed" else form, named=named, elapsed=seconds, line=line)
     origin = read.values[0]
@@ -178,6 +180,19 @@ def read_clock(
     else:
         made.test_time = seconds
     return made
+
+
+def _no_time_of_day(seconds: np.ndarray, label: str, path: str | os.PathLike[str]) -> None:
+    """Refuse `12:45:33` at the beginning: whether that is a duration or a time of day decides where every row lies."""
+    of_day = (seconds >= 0).all() and (seconds < 86400).all()
+    if of_day and seconds.size and (seconds[0] > 3600 or (np.diff(seconds) < -43200).any()):
+        raise LoaderError(
+            f"column {label!r} may hold elapsed times or times of day",
+            file=path,
+            found=f"it begins at {seconds[0] / 3600:.2f} h",
+            expected="a date beside it, or elapsed times from about zero",
+            hint="if elapsed: time_format: elapsed; if times of one day: time_format: elapsed and start: that day's midnight",
+        )
 
 
 def _is_stamp(column: pd.Series, field: Field, form: str | None) -> tuple[bool, bool]:
