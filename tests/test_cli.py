@@ -224,7 +224,7 @@ def load(path, slow=0.0):
     """Read."""
     print("read", path)
     time.sleep(slow)
-    if "bad" in str(path):
+    if "bad" in str(path).rpartition("/")[2]:
         raise ValueError("is root:x:0 here")
     signal, x = np.ones((1, 9)), np.arange(9.0)
     more = {"coords": {"two_theta": ("two_theta", x, "deg")}, "start": "2026-06-03T10:00:00Z", "exposure": 1.0, "time_origin": "header"}
@@ -337,3 +337,16 @@ def test_a_terminal_that_lacks_characters_is_no_reason_to_stop(folder: Path) -> 
     done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert b"67 of 69 frames" in done.stdout
+
+
+def test_many_bad_files_do_not_bury_the_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = own_loader(tmp_path)
+    for n in range(50):
+        (tmp_path / f"bad{n}.dat").write_text(str(n))
+    assert main(["build", config]) == 1
+    said = capsys.readouterr().err
+    assert "51 files could not be read" in said
+    assert said.count("cannot be read as") == 40
+    assert "and 31 more: operando info" in said
+    assert main(["info", str(tmp_path / "b.operando")]) == 0
+    assert capsys.readouterr().out.count("cannot be read as") == 51

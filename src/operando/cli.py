@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import signal
 import sys
@@ -157,6 +158,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+_SHOWN = 20
+"""Files named one by one; a folder of a hundred thousand bad ones would bury the sentence that counts."""
+
 _answers: list[TextIO] = []
 """Where the JSON goes while everything else goes to standard error."""
 
@@ -227,6 +231,7 @@ class _Bars:
             disable=not self.console.is_terminal,
         )
         self.task: Any = None
+        self.said = 0
 
     def __enter__(self) -> _Bars:
         self.bars.start()
@@ -245,7 +250,9 @@ class _Bars:
             self.bars.advance(self.task, n)
 
     def say(self, message: str) -> None:
-        self.console.print(message, markup=False, emoji=False, soft_wrap=True)
+        self.said += 1
+        if self.said <= _SHOWN:
+            self.console.print(message, markup=False, emoji=False, soft_wrap=True)
 
 
 # --------------------------------------------------------------------------- commands
@@ -321,8 +328,10 @@ def _build(args: argparse.Namespace) -> int:
     if outcome.quarantined:
         n = len(outcome.quarantined)
         print(f"operando build: {n} file{'s' * (n > 1)} could not be read (quarantined); everything else was built", file=sys.stderr)
-        for reason in outcome.quarantined.values():
+        for reason in itertools.islice(outcome.quarantined.values(), _SHOWN):
             print("  " + reason.replace("\n", "\n  "), file=sys.stderr)
+        if n > _SHOWN:
+            print(f"  ... and {n - _SHOWN} more: operando info {outcome.live}  lists them", file=sys.stderr)
     if not args.json:
         done = outcome.done
         if any(done.values()):

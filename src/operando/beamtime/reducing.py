@@ -6,6 +6,7 @@ recipe, what it uses of `about:`, the state of what it read, and what the timeli
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -85,8 +86,10 @@ def reduce_all(
                     error.file = error.file or f"{consumer.cell}/{name}, recipe"
                     outcome.problems.append(error)
                     continue
+                _drop_others(writer, consumer.cell, name, {raw, *(product for stage in stages for product in stage.reducer.products)})
+                if not stages:
+                    continue
                 series = _Series(consumer.cell, name, raw, writer, source, about, (memory or config.settings.memory) // _SHARE, progress)
-                series.drop_others({product for stage in stages for product in stage.reducer.products})
                 if not series.placed():  # the alignment has told why
                     series.drop_vanished()
                     continue
@@ -96,9 +99,17 @@ def reduce_all(
                     except OperandoError as error:
                         error.file = error.file or f"{series.address} (reducer {stage.reducer.name})"
                         outcome.problems.append(error)
-                        for later in stages[number:]:
-                            series.drop_stale(later)
+                        with contextlib.suppress(OperandoError):  # a full disk was told already
+                            for later in stages[number:]:
+                                series.drop_stale(later)
                         break
+
+
+def _drop_others(writer: Any, cell: str, name: str, wanted: set[str]) -> None:
+    """Drop what reducers made that are no longer configured."""
+    for address in writer.store.products():
+        if address[:2] == (cell, name) and address[2] not in wanted | _NOT_DERIVED:
+            writer.drop(writer.store.parts(*address))
 
 
 @dataclass(frozen=True)
@@ -141,12 +152,6 @@ class _Series:
         self.states: dict[str, list[str]] = {raw: states}  # product -> state of each stretch
         self.tables: dict[str, str] = {}  # product with rows of its own -> its key
         self.timeline: tuple[np.ndarray, np.ndarray] | None = None
-
-    def drop_others(self, wanted: set[str]) -> None:
-        """Drop what reducers made that are no longer configured."""
-        for cell, name, product in self.store.products():
-            if (cell, name) == (self.cell, self.name) and product not in wanted | _NOT_DERIVED | {self.raw}:
-                self.writer.drop(self._parts(product))
 
     def placed(self) -> bool:
         """Say whether the present frames are on UTC."""
