@@ -58,7 +58,7 @@ def test_a_charge_without_a_discharge_is_not_complete_and_its_ratios_are_nan() -
     records = cycled(1).isel(time=slice(0, 40))
     table = reduce(annotate(records, echem_timeline(records)))["cycles"]
     assert not table.complete.values.any()
-    assert float(table.coulombic_efficiency[0]) == 0.0
+    assert np.isnan(table.coulombic_efficiency.values).all(), "a cycle that still runs has no efficiency"
     assert np.isnan(table.mean_voltage_discharge.values).all()
 
 
@@ -84,3 +84,22 @@ def test_a_series_of_another_technique_is_refused() -> None:
 def test_align_by_hand_gives_what_the_table_needs() -> None:
     records = cycled()
     assert {"charge", "soc", "cycle"} <= set(map(str, align(records, records).variables))
+
+
+def test_the_efficiency_of_an_anode_half_cell_is_charge_over_discharge() -> None:
+    """Graphite against lithium is discharged first; what comes back on charge is what counts."""
+    records = cycled(3)
+    mirrored = records.assign(current=records.current * -1, voltage=records.voltage * 0 + 0.1).assign_attrs(records.attrs)
+    mirrored.current.attrs = dict(records.current.attrs)
+    mirrored.voltage.attrs = dict(records.voltage.attrs)
+    table = reduce(annotate(mirrored, echem_timeline(mirrored)))["cycles"]
+    assert (table.first_direction.values == -1).all()
+    np.testing.assert_allclose(table.coulombic_efficiency.values, 0.9, rtol=1e-9)
+
+
+def test_a_last_cycle_counts_once_half_came_back() -> None:
+    for rows, whole in ((1 + 50 + 10, False), (1 + 50 + 40, True)):
+        records = cycled(1).isel(time=slice(0, rows))
+        table = reduce(annotate(records, echem_timeline(records)))["cycles"]
+        assert bool(table.complete[0]) is whole
+        assert bool(np.isfinite(table.coulombic_efficiency.values[0])) is whole

@@ -136,7 +136,7 @@ class About(_Strict):
     cell_type: Literal["full", "half", "symmetric", "three-electrode", "other"] | None = Field(default=None, description="what is against what")
     active_mass: Mass | None = Field(default=None, description="active material of the studied electrode, in mg")
     area: Area | None = Field(default=None, description="area of the studied electrode, in cm^2")
-    capacity: Capacity | None = Field(default=None, description="capacity of the cell that soc counts against, in mAh")
+    capacity: Capacity | None = Field(default=None, description="capacity of the cell, in mAh; soc counts against it where no cycle is complete")
     areal_capacity: ArealCapacity | None = Field(default=None, description="in mAh/cm^2")
     loading: Loading | None = Field(default=None, description="active material per area, in mg/cm^2")
     n_p_ratio: float | None = Field(default=None, gt=0, description="capacity of negative over positive electrode, a bare number")

@@ -37,7 +37,7 @@ class CyclesRecipe(Recipe):
     kind="series",
     products=("cycles",),
     recipe=CyclesRecipe,
-    version="2",
+    version="3",
     about=("active_mass", "area"),
     needs_alignment=True,
     default=True,
@@ -55,9 +55,11 @@ def cycles(frames: xr.Dataset, recipe: CyclesRecipe, state: Any = None) -> Produ
     -------
     Products
         `cycles`: Dataset over `time` (middle of each cycle; `exposure` its duration in s) with `cycle`, `capacity_charge`,
-        `capacity_discharge` (mAh), `energy_charge`, `energy_discharge` (mWh), `coulombic_efficiency` (discharge over charge, 1),
-        `energy_efficiency` (1), `mean_voltage_charge`, `mean_voltage_discharge` (V, energy over charge), `voltage_min`, `voltage_max`
-        (V), `records`, `complete` (bool). Ratios are NaN where their denominator did not flow.
+        `capacity_discharge` (mAh), `energy_charge`, `energy_discharge` (mWh), `coulombic_efficiency` (1: charge that flowed in the second
+        direction over that in the first, so discharge over charge in a full cell and its inverse in a half cell of an anode),
+        `energy_efficiency` (1: discharge over charge), `first_direction` (+1 charge first, -1 discharge first), `mean_voltage_charge`,
+        `mean_voltage_discharge` (V, energy over charge), `voltage_min`, `voltage_max` (V), `records`, `complete` (bool: charged and discharged; the
+        last cycle only once half of its larger capacity came back). Efficiencies of cycles that are not complete are NaN.
 
     Raises
     ------
@@ -98,10 +100,18 @@ def cycles(frames: xr.Dataset, recipe: CyclesRecipe, state: Any = None) -> Produ
     np.maximum.at(high, row[good], voltage[good])
     low[~np.isfinite(low)] = np.nan
     high[~np.isfinite(high)] = np.nan
+    larger = np.maximum(q_charge, q_discharge)
+    needed = np.full(n, recipe.complete_fraction)
+    needed[np.argmax(last)] = max(recipe.complete_fraction, 0.5)  # it may still be running
+    complete = (np.minimum(q_charge, q_discharge) >= needed * larger) & (larger > 0)
+    since = (time - first[row]) * 1e-9
     with np.errstate(divide="ignore", invalid="ignore"):
+        earlier = np.sign(total(-flow * since, down) / q_discharge - total(flow * since, up) / q_charge)
+        direction = np.where(complete, earlier, np.sign(q_charge - q_discharge)).astype(np.int8)
+        coulombic = np.where(direction > 0, q_discharge / q_charge, q_charge / q_discharge)
         ratios = {
-            "coulombic_efficiency": (np.where(q_charge > 0, q_discharge / q_charge, np.nan), "1", "coulombic efficiency (discharge over charge)"),
-            "energy_efficiency": (np.where(e_charge > 0, e_discharge / e_charge, np.nan), "1", "energy efficiency (discharge over charge)"),
+            "coulombic_efficiency": (np.where(complete, coulombic, np.nan), "1", "coulombic efficiency (second direction over first)"),
+            "energy_efficiency": (np.where(complete, e_discharge / e_charge, np.nan), "1", "energy efficiency (discharge over charge)"),
             "mean_voltage_charge": (np.where(q_charge > 0, e_charge / q_charge, np.nan), "V", "mean cell voltage on charge"),
             "mean_voltage_discharge": (np.where(q_discharge > 0, e_discharge / q_discharge, np.nan), "V", "mean cell voltage on discharge"),
         }
@@ -125,11 +135,10 @@ def cycles(frames: xr.Dataset, recipe: CyclesRecipe, state: Any = None) -> Produ
                 table[f"{name}_{suffix}"] = (table[name][0] / size, f"mA*h/{unit}", f"{table[name][2]} per {words}")
 
     middle = (first + (last - first) // 2).astype("datetime64[ns]")
-    larger = np.maximum(q_charge, q_discharge)
-    complete = (np.minimum(q_charge, q_discharge) >= recipe.complete_fraction * larger) & (larger > 0)
     out = xr.Dataset(
         {
             **{name: ("time", values, {"units": units, "long_name": text, "sampling": "sample"}) for name, (values, units, text) in table.items()},
+            "first_direction": ("time", direction, {"units": "1", "long_name": "+1 charged first, -1 discharged first"}),
             "records": ("time", np.bincount(row, minlength=n), {"units": "1", "long_name": "records in the cycle"}),
             "complete": ("time", complete, {"units": "1", "long_name": "charged and discharged"}),
         },
