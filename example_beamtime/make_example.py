@@ -5,7 +5,7 @@ moves linearly with the charge. What is real are the file formats and the traps:
 
 * `echem/A_01_GCPL.mpt`, `A_02_GCPL.mpt`: EC-Lab text with decimal commas and latin-1; one experiment in two files that share a start
   stamp, wall-clock times without a zone.
-* `xrd/*.xye`: one pattern per file, its time only in the FILE NAME, and the detector's clock is 37 s late. The first patterns were taken
+* `xrd/*.xye`: one pattern per file, its time only in the FILE NAME, and the detector's clock is 37 s ahead. The first patterns were taken
   before the cycler started; one is missing (the beam was away).
 * `temperature.csv`: semicolons, decimal commas, a step of 2 K.
 """
@@ -21,7 +21,7 @@ START = np.datetime64("2026-06-03T10:00:00", "ms")  # wall clock of the cycler, 
 CURRENT = 1.5e-3  # A
 REST = 600.0  # s
 HALF = 2400.0  # s per half cycle
-DETECTOR_LATE = 37.0  # s
+DETECTOR_AHEAD = 37.0  # s
 OHMIC = 40.0  # ohm
 HEADER = """EC-Lab ASCII FILE
 Nb header lines : {lines}
@@ -109,7 +109,7 @@ def echem() -> None:
 
 
 def diffraction(seed: int = 20260603) -> None:
-    """Write patterns whose strongest peak follows the charge, named by a clock that is late."""
+    """Write patterns whose strongest peak follows the charge, named by a clock that is ahead."""
     rng = np.random.default_rng(seed)
     two_theta = np.arange(6.0, 9.0, 0.015)
     for k, begin in enumerate(np.arange(-300.0, REST + 4 * HALF - 60, 150.0)):
@@ -118,7 +118,7 @@ def diffraction(seed: int = 20260603) -> None:
         x = float(protocol(np.array([middle]))[1][0] / (CURRENT * HALF))
         counts = 120 + 900 * np.exp(-0.5 * ((two_theta - 6.9 - 0.12 * x) / 0.035) ** 2) + 260 * np.exp(-0.5 * ((two_theta - 8.2) / 0.03) ** 2)
         measured = rng.poisson(counts)
-        stamp = str(START + np.timedelta64(int((begin + DETECTOR_LATE) * 1000), "ms"))[:19].replace("-", "").replace(":", "")
+        stamp = str(START + np.timedelta64(int((begin + DETECTOR_AHEAD) * 1000), "ms"))[:19].replace("-", "").replace(":", "")
         lines = [f"{a:.4f} {b:d} {np.sqrt(max(b, 1)):.3f}" for a, b in zip(two_theta, measured, strict=True)]
         text = "# 2theta intensity sigma\n" + "\n".join(lines) + "\n"
         if k == 40:
