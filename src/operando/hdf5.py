@@ -75,6 +75,8 @@ class _Handles:
             self._open.move_to_end(path)
             return known[1]
         self._close(path)
+        if not os.path.isfile(path):
+            raise StoreError("not a file", file=path, expected="a published .nxs, or a part of a growing store")
         import h5py
         import hdf5plugin  # noqa: F401 (registers the compression filters)
 

@@ -422,3 +422,15 @@ def test_a_temperature_series_of_11bm(shared_data, tmp_path):
 def test_claims_nothing_else(shared_data, pattern):
     wrong = {p.name: said for p in sorted(shared_data.glob(pattern)) if p.is_file() and (said := claims(p))}
     assert not wrong
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3])
+def test_a_last_number_cut_short_is_not_taken_for_another(tmp_path: Path, kept: int) -> None:
+    """`10.583` that became `10.5` when the disk was full looks like a number; the rows before it tell."""
+    rows = [f"{5 + 0.1 * k:.3f} {100 + 7.123 * k:.3f} {10 + 0.053 * k:.3f}" for k in range(40)]
+    path = tmp_path / "a.xye"
+    path.write_text("\n".join(rows))
+    assert load(path).sizes["two_theta"] == 40, "no final line end alone is no fault"
+    path.write_text("\n".join(rows)[:-kept])
+    with pytest.raises(LoaderError, match="cut short"):
+        load(path)

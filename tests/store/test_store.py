@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -361,6 +362,67 @@ def test_a_lost_manifest_is_no_empty_store(beamtime):
         with pytest.raises(StoreError, match="manifest of the store is missing"):
             attempt()
     assert len(list(beamtime.path.rglob("*.h5"))) == 12
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_manifest_without_its_beginning_is_no_empty_store(beamtime, kept):
+    """Emptied, or with its first line cut off: nothing may be swept away because of it."""
+    path = beamtime.path / "manifest.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[1:]) if kept else b"")
+    before = sorted(beamtime.path.glob("parts/*/*/*/*.h5"))
+    with pytest.raises(StoreError, match="manifest"):
+        open_beamtime(beamtime.path)
+    with pytest.raises(StoreError, match="manifest"):
+        Store(beamtime.path).writing()
+    assert sorted(beamtime.path.glob("parts/*/*/*/*.h5")) == before
+
+
+def test_a_lock_that_cannot_be_written_is_let_go(store, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as m:
+        m.setattr(os, "pwrite", full)
+        with pytest.raises(StoreError, match="No space"):
+            store.writing()
+    with store.writing():
+        pass
+
+
+_CRASH = """
+import errno, os, sys
+import numpy as np, h5py
+from pathlib import Path
+from operando.contract import StoreError
+from operando.store import files
+n, calls, true = int(sys.argv[1]), [0], os.pwrite
+def full(fd, data, offset):
+    calls[0] += 1
+    if calls[0] >= n:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return true(fd, data, offset)
+os.pwrite = full
+try:
+    with files.writing_hdf5(Path(sys.argv[2])) as writing:
+        for k in range(40):
+            text = writing.h5.create_dataset(f"s{k}", (500,), h5py.string_dtype())
+            text[:] = np.array([f"text {i} {k}" * 5 for i in range(500)], object)
+            for j in range(20):
+                text.attrs[f"a{j}"] = "x" * 400
+            writing.h5[f"s{max(0, k - 9)}"][:]
+except StoreError as error:
+    print("told:", error.problem)
+"""
+
+
+@pytest.mark.parametrize("n", [2, 5, 10])
+def test_a_disk_that_fills_while_hdf5_reads_back_what_it_wrote(tmp_path, n):
+    """HDF5 must find its own bytes again, or it follows garbage and takes the interpreter down."""
+    done = subprocess.run([sys.executable, "-c", _CRASH, str(n), str(tmp_path / "x.h5")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "told:" in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_newer_format_is_refused(tmp_path):

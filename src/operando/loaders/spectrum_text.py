@@ -138,6 +138,14 @@ def read_columns(text: str, path: Path_, *, first_line: int = 1, least: int = 2)
     if style is None:
         head = next((line.strip()[:60] for line in lines if line.strip()), "")
         raise LoaderError(f"no block of at least {least} columns of numbers", file=path, found=f"{len(lines)} lines, the first {head!r}")
+    if _cut_short(lines[begin:], style):
+        raise LoaderError(
+            f"the last line ({first_line + len(lines) - 1}) is cut short",
+            file=path,
+            found=repr(lines[-1].strip()[-60:]),
+            expected="as many digits as in the lines before, and a line end",
+            hint="the file is half written: copy it again",
+        )
     regular = _regular(lines[begin:], style)
     if regular is not None:
         out = Columns([line[:_LINE] for line in lines[:begin]], *regular, first_line + begin)
@@ -170,6 +178,19 @@ def read_columns(text: str, path: Path_, *, first_line: int = 1, least: int = 2)
     out = Columns([line[:_LINE] for line in lines[:begin]], np.array(rows, dtype=float), integers, first_line + begin)
     _name(out, style)
     return out
+
+
+def _cut_short(lines: list[str], style: Style) -> bool:
+    """Say whether a file without a final line end stops in the middle of a number: it has fewer decimals than all the rows before it."""
+
+    def decimals(word: str) -> int:
+        return len(word.partition(style[1])[2])
+
+    last = _words(lines[-1], style)
+    if not last or len(last) != style[2]:
+        return False
+    before = {decimals(words[-1]) for line in lines[-52:-1] if len(words := _words(line, style)) == style[2]}
+    return len(lines) > 6 and len(before) == 1 and decimals(last[-1]) < next(iter(before))
 
 
 def _only_words(lines: list[str], begin: int) -> bool:

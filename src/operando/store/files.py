@@ -14,6 +14,7 @@ from typing import Any
 from operando.contract import StoreError
 
 _BLOCK = 1 << 20
+_LOST = 1 << 16
 
 
 class _Sink:
@@ -26,6 +27,7 @@ class _Sink:
     def __init__(self, fd: int) -> None:
         self.fd, self.position = fd, 0
         self.error: OSError | None = None
+        self.lost: dict[int, bytearray] = {}  # what could not be written, by block: HDF5 reads back its own bytes, or it crashes
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = 0 if whence == os.SEEK_SET else self.position if whence == os.SEEK_CUR else os.fstat(self.fd).st_size
@@ -36,16 +38,30 @@ class _Sink:
         return self.position
 
     def read(self, size: int = -1) -> bytes:
-        data = os.pread(self.fd, size if size >= 0 else os.fstat(self.fd).st_size, self.position)
-        self.position += len(data)
-        return data
+        buffer = bytearray(size if size >= 0 else max(0, os.fstat(self.fd).st_size - self.position))
+        return bytes(buffer[: self.readinto(buffer)])
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
         data = os.pread(self.fd, len(view), self.position)
         view[: len(data)] = data
+        if self.error is not None:
+            view[len(data) :] = bytes(len(view) - len(data))
+            for number, block, at, low, high in self._blocks(len(view)):
+                if number in self.lost:
+                    view[at : at + high - low] = block[low:high]
+            self.position += len(view)
+            return len(view)
         self.position += len(data)
         return len(data)
+
+    def _blocks(self, size: int) -> Iterator[tuple[int, bytearray, int, int, int]]:
+        at = 0
+        while at < size:
+            number, low = divmod(self.position + at, _LOST)
+            high = min(_LOST, low + size - at)
+            yield number, self.lost.get(number, bytearray()), at, low, high
+            at += high - low
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
@@ -55,6 +71,11 @@ class _Sink:
                 done += os.pwrite(self.fd, view[done:], self.position + done)
             except OSError as error:
                 self.error = error
+        if self.error is not None:
+            for number, _, at, low, high in self._blocks(len(view)):
+                if number not in self.lost:
+                    self.lost[number] = bytearray(os.pread(self.fd, _LOST, number * _LOST).ljust(_LOST, b"\0"))
+                self.lost[number][low:high] = view[at : at + high - low]
         self.position += len(view)
         return len(view)
 

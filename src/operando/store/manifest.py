@@ -155,6 +155,8 @@ class Manifest:
                 if stat.st_ino != self._inode or stat.st_size < self._offset:
                     self._forget()
                     self._inode = stat.st_ino
+                if stat.st_size == 0 and any(self.directory.glob("parts/*/*/*/*.h5")):
+                    raise StoreError("the manifest of the store is empty", file=self.path, hint="restore it; without it the parts cannot be trusted")
                 if stat.st_size == self._offset:
                     return self
                 file.seek(self._offset)
@@ -173,7 +175,10 @@ class Manifest:
         for line in text[: text.rfind(b"\n") + 1].splitlines(keepends=True):
             self._lines += 1
             try:
-                self.apply(json.loads(line))
+                content = json.loads(line)
+                if self._lines == 1 and content["op"] != "store":
+                    raise ValueError("the first line is missing")
+                self.apply(content)
             except StoreError:
                 raise
             except (ValueError, KeyError, TypeError, AttributeError) as error:

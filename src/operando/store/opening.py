@@ -41,6 +41,8 @@ def open_beamtime(path: str | os.PathLike[str]) -> xr.DataTree:
     """
     path = Path(path)
     if path.is_dir():
+        if not (path / "manifest.jsonl").exists() and not (path / "parts").exists():
+            raise StoreError("this folder is no store", file=path, expected="<name>.operando/ with its manifest.jsonl, or a published .nxs")
         store = Store(path)
         return _tree({"/".join(a): store.read_joined(*a) for a in store.products() if a[2] not in HIDDEN})
     return _tree({address: lazy.dataset() for address, overview_of, lazy in _products(path) if not overview_of})
