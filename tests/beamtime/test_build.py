@@ -259,7 +259,9 @@ def test_another_axis_makes_another_setup(example: Path) -> None:
     for path in some[50:]:
         lines = path.read_text().splitlines()
         path.write_text("\n".join(lines[:-20]) + "\n")
-    tree = op.open_beamtime(run(example).published)
+    outcome = run(example)
+    assert any("A/xrd_setup1" in message and some[50].name in message for message in outcome.messages), "it is said"
+    tree = op.open_beamtime(outcome.published)
     assert tree["A/xrd/frames"].sizes["time"] == 50
     assert tree["A/xrd_setup1/frames"].sizes["time"] == 19
     assert (tree["A/xrd_setup1/frames"].ds.setup.values == 1).all()

@@ -334,6 +334,13 @@ class _Gather:
 
     def _write(self, consumer: plan.Consumer, digest: str, ds: xr.Dataset, inputs: list[dict[str, Any]]) -> None:
         series, setup = self._series_of(consumer, digest)
+        if setup and not self.writer.store.parts(consumer.cell, series, "frames"):
+            axis = axis_of(ds) or "shape"
+            size = f" ({ds.sizes[axis]} points)" if axis in ds.sizes else ""
+            message = (
+                f"{consumer.address}: {inputs[0]['file']} and those like it have another {axis}{size}; their frames are {consumer.cell}/{series}"
+            )
+            self.outcome.messages.append(message)
         ds = ds.assign_coords(setup=("time", np.full(ds.sizes["time"], setup, np.int32), {"units": "1"}))
         ds.attrs.pop("rank", None)
         ds.attrs.update(cell=consumer.cell, instrument=ds.attrs.get("instrument") or self.reading.source)
