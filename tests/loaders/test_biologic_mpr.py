@@ -409,7 +409,7 @@ def test_files_without_a_twin(shared_data: Path, name: str, records: int, techni
     assert ds.attrs["technique_name"] == technique
     assert ds.attrs["time_origin"] == "header"
     assert not ds.quality.values.any()
-    assert (np.diff(ds.time.values) >= np.timedelta64(0)).all()
+    assert (np.diff(ds.time.values) >= np.timedelta64(0, "ns")).all()
     assert (np.abs(ds.voltage.values) < 6).all()
     assert [f for f in faults(canonical(ds), as_written=True) if "loader" not in f and "options" not in f] == []
 

@@ -33,7 +33,7 @@ def write_one(store, ds, **more):
 
 def test_every_type_comes_back(store):
     when = times()
-    when[1] = np.datetime64("NaT")
+    when[1] = np.datetime64("NaT", "ns")
     ds = xr.Dataset(
         {
             "u1": ("time", np.array([0, 1, 255], np.uint8)),
