@@ -249,8 +249,9 @@ def frames_to_do(
 
 
 def keys_of(parts: Iterable[Part]) -> list[str]:
-    """List the keys under which parts were written; compaction does not change them."""
-    return sorted(key for part in parts for key in part.keys)
+    """List the keys under which parts were written, and how many of their rows count; compaction changes neither."""
+    parts = list(parts)
+    return [*sorted(key for part in parts for key in part.keys), f"{sum(part.rows for part in parts)} rows"]
 
 
 def alignment_key(version: str, frames: Iterable[str], zone: str | None, clock: Any, others: Iterable[str] = (), settings: Any = None) -> str:

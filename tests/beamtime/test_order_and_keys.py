@@ -162,3 +162,27 @@ def test_a_series_that_cannot_be_put_on_utc_is_not_published(tmp_path: Path) -> 
     outcome = build(tmp_path, NUMBERED)
     assert "twice" in str(outcome.problems[0])
     assert not outcome.published.exists()
+
+
+def test_what_a_store_rested_on_and_is_gone_is_gone_from_the_published_file(tmp_path: Path) -> None:
+    """A line taken out of the log, a zone taken out of the configuration: the store is what a fresh build would give."""
+    for k in range(3):
+        pattern(tmp_path / f"a_{k}.xye")
+    log = tmp_path / "log.csv"
+    log.write_text("file,start\n" + "".join(f"a_{k}.xye,2026-06-03T10:0{k}:00\n" for k in range(3)))
+    assert xrd(build(tmp_path, LOG)).sizes["time"] == 3
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:3]))
+    outcome = build(tmp_path, LOG)
+    assert list(outcome.quarantined) == ["a_2.xye"]
+    assert xrd(outcome).sizes["time"] == 2
+    config = tmp_path / "beamtime.yaml"
+    config.write_text(config.read_text().replace("timezone: Europe/Paris\n", ""))
+    refused = beamtime.run(read_config(config))
+    assert "zone" in str(refused.problems[0])
+
+
+def test_a_clock_for_a_restart_that_was_not_found_is_said(tmp_path: Path) -> None:
+    pattern(tmp_path / "20260603T100000_0001.xye")
+    outcome = build(tmp_path, NUMBERED, "[{segment: 0, offset: 0 s}, {segment: 1, offset: 3600 s}]")
+    assert any("names segment 1, and the source has only 0" in message for message in outcome.messages)
+    assert "names segment 1" in " ".join(beamtime.check(tmp_path / "beamtime.yaml").problems)

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from operando.contract import series
-from operando.timeline import Clock, place
+from operando.timeline import Clock, place, without_frames
 
 LOADED = {"loader": "t", "loader_version": "1", "options": "{}"}
 
@@ -77,3 +77,26 @@ def test_zoned_and_wall_clock_pieces_meet_on_utc(known: bool) -> None:
     zoned, wall = frames([0], [0]), frames([0], [1], start="2026-06-03T12:01:00")
     (one, two), _ = put([zoned, wall] if known else [wall, zoned], zone="Europe/Paris")
     assert sorted([one.time.values[0], two.time.values[0]]) == [np.datetime64("2026-06-03T10:00", "ns"), np.datetime64("2026-06-03T10:01", "ns")]
+
+
+def test_a_restart_only_the_loader_knows_is_kept_for_every_series() -> None:
+    """The clock jumped FORWARD by an hour at frame 6; odd frames are position 2."""
+    minutes = [5.0 * k + (60 if k >= 6 else 0) for k in range(12)]
+    whole = frames(minutes, list(range(12))).assign_coords(segment=("time", np.repeat([0, 1], 6).astype(np.int32), {"units": "1"}))
+    pieces = [whole.isel(time=slice(0, None, 2)), whole.isel(time=slice(1, None, 2))]
+    (one, two), _ = put(pieces)
+    assert list(one.segment.values) == [0, 0, 0, 1, 1, 1]
+    assert list(two.segment.values) == [0, 0, 0, 1, 1, 1]
+
+
+def test_series_of_one_file_that_number_themselves_follow_their_segments() -> None:
+    late = frames([-30, -25], [0, 1]).assign_coords(segment=("time", np.ones(2, np.int32), {"units": "1"}))
+    (one, two), _ = put([frames([0, 5, 10], [0, 1, 2]), late])
+    assert list(one.segment.values) == [0, 0, 0]
+    assert list(two.segment.values) == [1, 1]
+
+
+def test_clocks_of_segments_that_are_not_there_are_named() -> None:
+    placed, clock = put([frames([0, 1], [0, 1])], {0: Clock(), 1: Clock(offset=3600.0)})
+    assert without_frames(clock, placed) == "clock: names segment 1, and the source has only 0"  # type: ignore[arg-type]
+    assert without_frames({0: Clock()}, placed) is None

@@ -14,7 +14,7 @@ from operando.config import BeamtimeConfig
 from operando.contract import OperandoError
 from operando.store import Store
 from operando.timeline import VERSION as TIMELINE_VERSION
-from operando.timeline import align_frames, annotate, check_zone, clocks_from_config, echem_timeline, place
+from operando.timeline import align_frames, annotate, check_zone, clocks_from_config, echem_timeline, place, without_frames
 
 COORDS = ("time", "source_time", "exposure", "segment", "setup", "quality", "stamp", "position", "live_time", "source", "source_index")
 
@@ -92,6 +92,8 @@ def align(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any, o
     store: Store = writer.store
     progress.stage("align", sum(len(r.consumers) for r in everything))
     sources = {id(r): Source(store, r) for r in everything}
+    for source in sources.values():
+        _say_unused_clocks(source, outcome)
     for cell in config.cells:
         consumers = [(sources[id(r)], c) for r in everything for c in r.consumers if c.cell == cell]
         echem_key, echem = "", _Late(lambda: None)
@@ -125,7 +127,21 @@ def align(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any, o
                 except OperandoError as error:
                     error.file = error.file or f"source {source.reading.source} ({consumer.address})"
                     outcome.problems.append(error)
+                    writer.drop(store.parts(cell, name, "alignment"))  # it speaks of other settings: a fresh build would have none
             progress.step()
+
+
+def _say_unused_clocks(source: Source, outcome: Outcome) -> None:
+    """Name clocks of a list that no frame stands in: the restart they were written for was not found."""
+    if not isinstance(source.reading.clock, list):
+        return
+    try:
+        placed, clock = source.placed()
+    except OperandoError:
+        return  # said where it is aligned
+    unused = without_frames(clock, list(placed.values()))
+    if unused:
+        outcome.messages.append(f"source {source.reading.source}: {unused}")
 
 
 class Source:

@@ -16,7 +16,7 @@ from operando.beamtime.reducing import check_recipes
 from operando.config import BeamtimeConfig, read_config
 from operando.contract import ConfigError, OperandoError
 from operando.loaders import concatenate, rank_of, select
-from operando.timeline import AlignmentReport, align_frames, annotate, clocks_from_config, echem_timeline, place, summarise
+from operando.timeline import AlignmentReport, align_frames, annotate, clocks_from_config, echem_timeline, place, summarise, without_frames
 
 
 def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None, *, progress: Progress | None = None) -> AlignmentReport:
@@ -63,7 +63,11 @@ def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None,
     placed: dict[plan.Consumer, tuple[xr.Dataset, Any]] = {}
     for reading in everything:
         try:
-            placed |= _placed(reading, scanned)
+            mine = _placed(reading, scanned)
+            placed |= mine
+            unused = without_frames(next(iter(mine.values()))[1], [ds for ds, _ in mine.values()]) if mine else None
+            if unused:
+                report.problems.append(f"source {reading.source}: {unused}")
         except OperandoError as error:
             error.file = error.file or f"source {reading.source}"
             report.problems.append(str(error))

@@ -62,7 +62,9 @@ def read_frames(
             if record is not None:
                 outcome.quarantined[record["file"]] = record["reason"]
     if todo.vanished:
-        outcome.messages.append(f"{reading.source}: {len(todo.vanished)} files are no longer on disk; their frames are kept ({todo.vanished[0]} ...)")
+        n, first = len(todo.vanished), todo.vanished[0]
+        kept = "their frames are kept as they were read, whatever the settings say now"
+        outcome.messages.append(f"{reading.source}: {n} files are no longer on disk ({first} ...); {kept}")
     for part, name in todo.stale:
         current = {p.path: p for p in store.parts(part.cell, part.series, part.product)}
         if part.path in current:

@@ -25,6 +25,7 @@ _lazy = {
     "restart_segments": "alignment",
     "summarise": "report",
     "window_statistics": "windows",
+    "without_frames": "sources",
     "zone_shift": "report",
 }
 __getattr__, __dir__ = attach(__name__, _lazy)
@@ -45,5 +46,6 @@ __all__ = [
     "restart_segments",
     "summarise",
     "window_statistics",
+    "without_frames",
     "zone_shift",
 ]

@@ -57,7 +57,7 @@ def place(
     sizes = [ds.sizes["time"] for ds in pieces]
     order = _acquired(pieces, ranks, files)
     coords: dict[str, Any] = {name: ("time", np.concatenate([ds[name].values for ds in pieces])[order]) for name in ("time", "source_time")}
-    coords["segment"] = ("time", np.zeros(order.size, np.int32))
+    coords["segment"] = ("time", np.concatenate([ds["segment"].values for ds in pieces])[order])
     coords["source"] = ("time", np.concatenate([np.asarray(f, dtype=object) for f in files])[order])
     coords["stamp"] = ("time", np.concatenate([_stamps(ds) for ds in pieces])[order])
     known = all(ds.attrs.get("timezone_source") == "file" for ds in pieces)
@@ -86,7 +86,7 @@ def _stamps(ds: xr.Dataset) -> np.ndarray:
 
 
 def _acquired(pieces: Sequence[xr.Dataset], ranks: Sequence[np.ndarray], files: Sequence[np.ndarray]) -> np.ndarray:
-    """Order all frames as they were acquired: files by rank, frames by their index in the file."""
+    """Order all frames as they were acquired: files by rank, in each the loader's segments, then frames by their index in the file."""
     names, file = np.unique(np.concatenate([np.asarray(f, dtype=str) for f in files]), return_inverse=True)
     rank = np.concatenate([np.asarray(r, dtype=np.int64) for r in ranks])
     first = np.full(names.size, np.iinfo(np.int64).max)
@@ -97,12 +97,32 @@ def _acquired(pieces: Sequence[xr.Dataset], ranks: Sequence[np.ndarray], files: 
     same = (np.diff(index[seen]) == 0) & (np.diff(file[seen]) == 0)
     if (same & (np.diff(time[seen]) != 0)).any():  # each piece counts for itself: only the times interleave them
         index = np.concatenate([_climbing(ds["source_time"].values.astype("datetime64[ns]").astype(np.int64)) for ds in pieces])
-    return np.lexsort((index, file, first[file]))
+    segment = np.concatenate([ds["segment"].values for ds in pieces])
+    return np.lexsort((index, segment, file, first[file]))
 
 
 def _climbing(time: np.ndarray) -> np.ndarray:
     """Hold times at their highest so far, so that sorting by them keeps a piece's own order."""
     return np.maximum.accumulate(time) if time.size else time
+
+
+def without_frames(clock: Clock | Mapping[int, Clock] | None, placed: Sequence[xr.Dataset]) -> str | None:
+    """Say which entries of a list of clocks no frame stands in; None if each is used.
+
+    Parameters
+    ----------
+    clock
+        The source's clock, or one for each segment.
+    placed
+        All series of the source, as `place` gives them.
+    """
+    if clock is None or isinstance(clock, Clock):
+        return None
+    there = sorted({int(k) for ds in placed for k in np.unique(ds["segment"].values)})
+    unused = sorted(set(clock) - set(there))
+    if not unused:
+        return None
+    return f"clock: names segment {', '.join(map(str, unused))}, and the source has only {', '.join(map(str, there))}"
 
 
 def _anchored(clock: Clock | Mapping[int, Clock] | None, placed: xr.Dataset) -> Clock | dict[int, Clock] | None:
