@@ -9,6 +9,7 @@ import pytest
 from rock_set import write_rock
 
 from operando import beamtime
+from operando.beamtime import frames
 from operando.config import read_config
 
 
@@ -27,3 +28,17 @@ def rock(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     outcome = beamtime.run(read_config(write_rock(folder, shared_data)))
     assert outcome.ok, (outcome.quarantined, [str(p) for p in outcome.problems])
     return outcome.published
+
+
+@pytest.fixture
+def read_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the raw files that were really read."""
+    names: list[str] = []
+    true = frames.load_file
+
+    def counted(loader: object, path: Path, *rest: object) -> object:
+        names.append(Path(path).name)
+        return true(loader, path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(frames, "load_file", counted)
+    return names

@@ -17,7 +17,6 @@ from rock_set import write_rock
 
 import operando as op
 from operando import beamtime
-from operando.beamtime import frames
 from operando.config import read_config
 from operando.contract import AlignmentFlag, ClockError, ConfigError, OperandoError, StoreError
 from operando.store import Store
@@ -42,20 +41,6 @@ def assert_same_content(one: Path, other: Path) -> None:
     assert a.keys() == b.keys()
     for path in a:
         xr.testing.assert_identical(a[path], b[path])
-
-
-@pytest.fixture
-def read_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the raw files that were really read."""
-    names: list[str] = []
-    true = frames.load_file
-
-    def counted(loader: object, path: Path, *rest: object) -> object:
-        names.append(Path(path).name)
-        return true(loader, path, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(frames, "load_file", counted)
-    return names
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import xarray as xr
 
 import operando as op
 from operando import beamtime
-from operando.beamtime import frames
 from operando.config import read_config
 
 CONFIG = """\
@@ -35,19 +34,6 @@ def build(folder: Path, settings: str, clock: str = "{offset: 0 s}") -> beamtime
 
 def xrd(outcome: beamtime.Outcome) -> xr.Dataset:
     return op.open_beamtime(outcome.published)["A/xrd/frames"].to_dataset().load()
-
-
-@pytest.fixture
-def read_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    names: list[str] = []
-    true = frames.load_file
-
-    def counted(loader: object, path: Path, *rest: object) -> object:
-        names.append(Path(path).name)
-        return true(loader, path, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(frames, "load_file", counted)
-    return names
 
 
 NUMBERED = 'name_pattern: "{time:%Y%m%dT%H%M%S}_{frame:04d}"'

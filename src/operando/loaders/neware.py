@@ -38,12 +38,12 @@ mA*h, step_energy mW*h, temperature degC (one auxiliary sensor) or aux1_temperat
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
 import re
-import shutil
-import tempfile
+import threading
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -205,23 +205,28 @@ def _version(path: Path) -> tuple[str, int]:
         raise LoaderError(f"the zip is broken: {str(error)[:120]}", file=path, hint="copy it again from the cycler") from None
 
 
-@contextlib.contextmanager
-def _unpacked(path: Path) -> Iterator[Path]:
-    """Give an .ndax whose entries are not compressed, any other file as it is.
+_SERIAL = threading.Lock()
 
-    fastnda inflates the entries of one zip in several threads, which under Python 3.13 failed now and then on good files ("Invalid
-    deflate block", 9 of 400 readings on a busy machine); unpacked here, one after the other, it did not in 1600.
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let fastnda read the entries of an .ndax one after the other.
+
+    It reads them from one open zip in several threads, which under Python 3.13 failed now and then on good files ("Invalid deflate
+    block", "Bad CRC-32": 9 of 400 readings on a busy machine); a good file must not be quarantined by chance.
     """
-    if path.suffix.lower() != ".ndax":
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="operando-") as folder:
-        plain = Path(folder) / path.name
-        with zipfile.ZipFile(path) as packed, zipfile.ZipFile(plain, "w", zipfile.ZIP_STORED) as unpacked:
-            for entry in packed.infolist():
-                with packed.open(entry) as source, unpacked.open(entry.filename, "w", force_zip64=True) as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
-        yield plain
+    import fastnda.ndax
+
+    with _SERIAL:
+        pool = getattr(fastnda.ndax, "ThreadPoolExecutor", None)
+        if pool is None:  # another version, which may not do so any more
+            yield
+            return
+        fastnda.ndax.ThreadPoolExecutor = functools.partial(pool, max_workers=1)
+        try:
+            yield
+        finally:
+            fastnda.ndax.ThreadPoolExecutor = pool
 
 
 class _Notes(logging.Handler):
@@ -251,8 +256,8 @@ def _read(path: Path) -> tuple[pd.DataFrame, list[str]]:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            with _unpacked(path) as plain:
-                frame = _pandas(fastnda.read(plain, cycle_mode="raw"))
+            with _one_thread():
+                frame = _pandas(fastnda.read(path, cycle_mode="raw"))
         notes += [str(w.message) for w in caught]
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
