@@ -27,6 +27,16 @@ def root() -> Path:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    """Fail a whole file that skipped itself, for the same reason as a test."""
+    report = yield
+    if os.environ.get("OPERANDO_NO_SKIPS") and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid} was skipped, and in continuous integration nothing may be: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Fail a test that skipped itself where continuous integration says that it must run."""
     report = yield

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from operando.contract import TECHNIQUES, ConfigError, StoreError
+from operando.loaders.bdf import bdf_name
 from operando.store import open_beamtime
 from operando.store.files import writing_hdf5
 
@@ -149,16 +150,14 @@ def _bdf(ds: xr.Dataset, output: Path) -> Iterator[dict[str, np.ndarray]]:
         time = some["time"].values
         table = {
             "test_time_second": (time - begin) / np.timedelta64(1, "s"),
-            "voltage_volt": some["voltage"].values,
-            "current_ampere": some["current"].values if "current" in some.variables else np.full(time.size, np.nan),
             "unix_time_second": time.astype("datetime64[ns]").astype(np.int64) * 1e-9,
         }
-        for ours, theirs, scale in (("cycle", "cycle_count", 1), ("step", "step_index", 1), ("charge", "net_capacity_ah", 1 / 3600)):
-            if ours in some.variables:
-                values = some[ours].values
-                table[theirs] = values * scale if scale != 1 else values
-        if "temperature" in some.variables and some["temperature"].attrs.get("units") == "degC":
-            table["ambient_temperature_celsius"] = some["temperature"].values
+        for name in ("voltage", "current", "charge", "cycle", "step", "temperature"):
+            label = bdf_name(name)
+            if label is None or name not in some.variables or (name == "temperature" and some[name].attrs.get("units") != "degC"):
+                continue
+            values = some[name].values
+            table[label.notation] = values if label.factor == 1 else values / label.factor
         yield table
 
 

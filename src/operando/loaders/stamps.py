@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 EXCEL_EPOCH = np.datetime64("1899-12-30T00:00:00", "ns")  # day 60 is the 29 February 1900 that never was; days after it are right
 LABVIEW_EPOCH = np.datetime64("1904-01-01T00:00:00", "ns")
 UNIX_EPOCH = np.datetime64("1970-01-01T00:00:00", "ns")
-WORDS = ("excel", "epoch", "epoch_ms", "labview", "iso", "elapsed")
 _EARLIEST, _LATEST = np.datetime64("1950-01-01", "ns"), np.datetime64("2150-01-01", "ns")
 
 _CLOCK = r"(?:[T ,]\s*(?P<clock>\d{1,2}:\d{2}(?P<sec>:\d{2})?(?P<frac>[.,]\d{1,9})?)\s*(?P<half>[AaPp]\.?[Mm]\.?)?)?"
