@@ -185,3 +185,10 @@ def test_a_time_of_day_is_not_taken_for_elapsed_time(tmp_path: Path) -> None:
         csv.load(path, technique="sensor")
     ds = csv.load(path, technique="sensor", time_format="elapsed")
     assert (ds.time.values[0] - np.datetime64(0, "ns")) / np.timedelta64(1, "s") == 12 * 3600 + 45 * 60 + 33
+
+
+def test_stamps_before_a_semicolon_and_a_decimal_comma(tmp_path):
+    # one comma a row and a stamp before it: the comma is no separator, though every row has just one
+    rows = "".join(f"2026-06-03 09:4{i}:00;25,0{i}\r\n" for i in range(8))
+    ds = valid(csv.load(write(tmp_path / "holder.csv", "time;temperature (degC)\r\n" + rows), technique="sensor"))
+    np.testing.assert_allclose(ds.temperature, 25 + 0.01 * np.arange(8))
