@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import small_beamtime as toy
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -24,6 +25,14 @@ def shared_data() -> Path:
 def root() -> Path:
     """The project's root."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def small_beamtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy beamtime that builds in a second: its folder. Copy it before anything is changed in it."""
+    folder = tmp_path_factory.mktemp("small")
+    toy.write(folder)
+    return folder
 
 
 @pytest.hookimpl(wrapper=True)

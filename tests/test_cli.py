@@ -20,10 +20,11 @@ from operando.cli import main
 
 
 @pytest.fixture(scope="module")
-def folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example beamtime, built."""
+def folder(small_beamtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small beamtime, built, with a file that no loader knows."""
     copy = tmp_path_factory.mktemp("cli") / "example"
-    shutil.copytree(root / "example_beamtime", copy, ignore=shutil.ignore_patterns("*.operando", "*.nxs", "*.png"))
+    shutil.copytree(small_beamtime, copy)
+    (copy / "notes.py").write_text("print(1)\n")
     assert main(["build", str(copy / "beamtime.yaml")]) == 0
     return copy
 
@@ -155,7 +156,7 @@ def test_new_proposes_what_check_accepts(folder: Path, tmp_path: Path, capsys: p
     )
     assert main(["new", str(raw)]) == 0
     said = capsys.readouterr().out
-    assert "make_example.py" in said or ".py" in said, "what it could not tell"
+    assert "notes.py" in said or ".py" in said, "what it could not tell"
     proposed = (raw / "beamtime.yaml").read_text()
     assert "timezone" in proposed
     assert main(["new", str(raw)]) == 1, "it never overwrites"

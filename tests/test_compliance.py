@@ -12,19 +12,19 @@ from operando.loaders import claimed_by, loaders
 from operando.testing import RULES, Case, check
 
 START = {"start": "2024-03-01T09:00:00"}
-# loader -> (file below ../shared/data, or below the project where it begins with ./; options; general time options)
+# loader -> (file below ../shared/data, or below the project where it begins with ./, or of the small beamtime; options; general time options)
 CASES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
     "biologic-mpt": [
         ("echem/yadg_GPL3/mb.issue_95.de.mpt", {}, {}),
         ("echem/yadg_GPL3/ocv.mpt", {}, {}),
-        ("./example_beamtime/echem/A_02_GCPL.mpt", {}, {}),
+        ("./example_beamtime/echem/A_02_GCPL_C01.mpt", {}, {}),
     ],
     "biologic-mpr": [("echem/yadg_GPL3/mb.issue_95.mpr", {}, {}), ("echem/bdf_Apache2/GCPL-0.mpr", {}, {})],
-    "csv": [("./example_beamtime/temperature.csv", {"technique": "sensor"}, {})],
+    "csv": [("./example_beamtime/logs/A_holder.csv", {"technique": "sensor"}, {})],
     "bdf": [("echem/bdf_Apache2/legacy.bdf.parquet", {}, {})],
     "neware": [("echem/navani_MIT/test.nda", {}, {}), ("echem/newarenda_BSD/123456789012_Unit27_Example_Data_File.ndax", {}, {})],
     "xrd-1d": [
-        ("./example_beamtime/xrd/A_20260603T100037_0002.xye", {"wavelength": "0.4133 angstrom"}, {**START, "exposure": 30.0}),
+        ("small/xrd/A_20260603T100037_0002.xye", {"wavelength": "0.4133 angstrom"}, {**START, "exposure": 30.0}),
         ("xrd1d/scimap_GPL3/corundum.xye", {}, START),
     ],
     "xrdml": [("xrd1d/datalab_MIT/Scan_C1.xrdml", {}, {})],
@@ -66,6 +66,8 @@ def case(request: pytest.FixtureRequest, root: Path) -> Case:
     name, file, options, times = request.param
     if file.startswith("./"):
         path = root / file
+    elif file.startswith("small/"):
+        path = request.getfixturevalue("small_beamtime") / file.removeprefix("small/")
     elif file.startswith("made"):
         path = request.getfixturevalue("made")
     else:

@@ -27,6 +27,8 @@ a beamtime from raw files to one store:
   operando check beamtime.yaml     how every stream stands on the electrochemical timeline
   operando build beamtime.yaml     load, align, reduce, save: beamtime.nxs
   operando info beamtime.nxs       what is in it
+no data at hand:
+  operando demo                    a simulated beamtime, from raw files to figures, recovered beside true
 """
 
 
@@ -101,6 +103,16 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("path", metavar="PATH", help="CELL/SERIES/PRODUCT, such as A/xas/frames, or CELL/SERIES for its frames")
     export.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
     export.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
+
+    demo = command(
+        "demo",
+        _demo,
+        "build a simulated beamtime whose truth is known, draw it, and say what was recovered",
+        "  operando demo\n  operando demo /tmp/demo\n  operando demo other --seed 7\n  operando demo --json",
+    )
+    demo.add_argument("folder", metavar="DIR", type=Path, nargs="?", default=Path("operando_demo"), help="where (default: operando_demo)")
+    demo.add_argument("--seed", metavar="N", type=int, help="simulate another cell with this seed instead of copying the example")
+    demo.add_argument("--json", action="store_true", help="print the answers as one JSON object")
 
     loaders = command(
         "loaders", _loaders, "list the loaders, or explain one", "  operando loaders\n  operando loaders biologic-mpt\n  operando loaders --json"
@@ -376,6 +388,28 @@ def _export(args: argparse.Namespace) -> int:
     written = export(args.store, args.path, args.output, overwrite=args.overwrite)
     print(written)
     return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from operando import demo, recovery
+
+    with _Bars() as bars:
+        done = demo.run(args.folder, seed=args.seed, progress=bars)
+    if args.json:
+        answers = {
+            q.name: {"recovered": a is not None, "waits_for": q.waits or None, **({} if a is None else {**vars(a), "ok": a.ok})}
+            for q, a in done.answers
+        }
+        _print_json(_finite({"ok": done.ok, "store": str(done.store), "figures": [str(f) for f in done.figures], "answers": answers}))
+        return 0 if done.ok else 1
+    for reason in done.outcome.quarantined.values():
+        print("spoilt on purpose, left out: " + reason.splitlines()[0], file=sys.stderr)
+    print(recovery.table(done.answers))
+    waiting = sum(a is None for _, a in done.answers)
+    print(f"\n{len(done.answers) - waiting} quantities recovered, {waiting} not yet" + ("" if done.ok else "; some are WRONG"))
+    print(f"raw files  {args.folder}   (what each trap is: truth.json)\nstore      {done.store}")
+    print("figures    " + "\n           ".join(str(f) for f in done.figures if f.suffix == ".png"))
+    return 0 if done.ok else 1
 
 
 def _loaders(args: argparse.Namespace) -> int:

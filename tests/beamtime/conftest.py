@@ -1,4 +1,4 @@
-"""The example beamtime and the real quick-XAS set, built once for all tests that only read them."""
+"""The small beamtime and the real quick-XAS set, built once for all tests that only read them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from operando.config import read_config
 
 
 @pytest.fixture
-def example(root: Path, tmp_path: Path) -> Path:
-    """A copy of the example beamtime that a test may change: its beamtime.yaml."""
+def example(small_beamtime: Path, tmp_path: Path) -> Path:
+    """A copy of the small beamtime that a test may change: its beamtime.yaml."""
     folder = tmp_path / "example"
-    shutil.copytree(root / "example_beamtime", folder, ignore=shutil.ignore_patterns("*.operando", "*.nxs", "*.png"))
+    shutil.copytree(small_beamtime, folder)
     return folder / "beamtime.yaml"
 
 

@@ -1,0 +1,123 @@
+"""`operando demo`: a beamtime whose truth is known, from raw files to figures, and a table of what was recovered."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from operando import beamtime, figures, recovery
+from operando.beamtime import Outcome, Progress, Silent
+from operando.config import read_config
+from operando.contract import OperandoError
+
+EXAMPLE = Path(__file__).parents[2] / "example_beamtime"
+"""The example in a checkout; an installed package has none and simulates it anew."""
+
+_BUILT = shutil.ignore_patterns("*.operando", "*.nxs", "*.png", "*.svg", "figures")
+
+
+@dataclass
+class Demo:
+    """What the demo made.
+
+    Attributes
+    ----------
+    config, store
+        beamtime.yaml and the published store.
+    report
+        The alignment report.
+    outcome
+        What the build did.
+    figures
+        The figures drawn.
+    answers
+        Every question of `operando.recovery`, with its answer.
+    """
+
+    config: Path
+    store: Path
+    report: Any
+    outcome: Outcome
+    figures: list[Path]
+    answers: list[tuple[recovery.Question, recovery.Answer | None]]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that can be recovered today was, within its tolerance."""
+        return all(answer.ok if answer else bool(question.waits) for question, answer in self.answers)
+
+
+def run(folder: Path, *, seed: int | None = None, progress: Progress | None = None) -> Demo:
+    """Copy the example beamtime (or simulate it), check it, build it, draw it, and ask what was recovered.
+
+    Parameters
+    ----------
+    folder
+        Where it goes; must not exist, be empty, or be a demo made before (which is then continued).
+    seed
+        Simulate with this seed instead of copying the example.
+    progress
+        Where to say what goes on.
+
+    Raises
+    ------
+    OperandoError
+        The folder holds something else, or the simulator's libraries are missing; and what check and build raise.
+    """
+    say = progress or Silent()
+    config = _raw(folder, seed, say)
+    report = beamtime.check(config, progress=say)
+    outcome = beamtime.run(read_config(config), progress=say)
+    drawn = draw(outcome.published, folder / "figures", report, progress=say)
+    answers = recovery.ask(recovery.Beamtime(outcome.published, folder / "truth.json"))
+    return Demo(config, outcome.published, report, outcome, drawn, answers)
+
+
+def _raw(folder: Path, seed: int | None, say: Progress) -> Path:
+    """Put the raw files there, unless an earlier demo has."""
+    config = folder / "beamtime.yaml"
+    if config.exists() and (folder / "truth.json").exists():
+        if seed is not None:
+            raise OperandoError("the folder holds a demo already", file=folder, hint="give another folder to simulate with a seed")
+        return config
+    if folder.exists() and any(folder.iterdir()):
+        raise OperandoError(
+            "the folder is not empty", file=folder, expected="a new or empty folder", hint="operando demo DIR, with a folder that is not there yet"
+        )
+    if seed is None and (EXAMPLE / "truth.json").exists():
+        say.say(f"copying {EXAMPLE.name} to {folder}")
+        shutil.copytree(EXAMPLE, folder, ignore=_BUILT, dirs_exist_ok=True)
+        return config
+    from operando.simulate import simulate
+
+    try:
+        return simulate(folder, progress=say.say) if seed is None else simulate(folder, seed=seed, progress=say.say)
+    except ImportError as error:
+        raise OperandoError(
+            f"the simulator needs the library {error.name or error}",
+            hint='pip install "operando[simulate]", or run the demo in a checkout of the project',
+        ) from None
+
+
+def draw(store: Path, folder: Path, report: Any, *, progress: Progress | None = None) -> list[Path]:
+    """Draw the figures of the demo as PNG and SVG: the alignment, the classic operando figure, a waterfall along the charge."""
+    from operando.store import open_beamtime
+
+    say = progress or Silent()
+    folder.mkdir(exist_ok=True)
+    tree = open_beamtime(store)
+    xrd = tree["A/xrd/frames"].ds
+    made = {
+        "alignment": lambda: figures.alignment(report),
+        "operando": lambda: figures.operando(tree, "A", timezone=report.zone),
+        "xrd_against_charge": lambda: figures.waterfall(xrd, against="charge"),
+    }
+    say.stage("draw", len(made))
+    out = []
+    for name, figure in made.items():
+        one = figure()
+        out += [figures.save(one, folder / f"{name}{suffix}") for suffix in (".png", ".svg")]
+        say.step()
+    return out

@@ -1,0 +1,129 @@
+"""The beamtime.yaml of a simulated beamtime: what a beamline scientist would have written down, clocks as estimated and not as they truly are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+_HEAD = """\
+# One simulated cell, every instrument of a beamtime, each with a clock of its own. README.md says what each trap is; truth.json what is true.
+title: simulated NMC811 | graphite, three cycles with GITT and impedance
+timezone: Europe/Paris              # for instruments whose files carry no zone
+
+sources:                            # one source = one instrument = one clock
+"""
+
+_SOURCES: dict[str, str] = {
+    "echem": """\
+  cycler{suffix}:
+    loader: biologic-mpt
+    files: echem/{cell}_*_GCPL_C01.mpt
+""",
+    "xrd": """\
+  detector{suffix}:                          # as the beamline integrates it; the 2D frames lie in xrd/, their geometry in xrd/geometry.poni
+    loader: hdf5-path
+    preset: nexus-nxazint1d
+    files: xrd/processed/{cell}_*_integrated.h5
+    frame_times: {{path: measurement/timestamp, kind: relative}}
+    count_time: '[NXinstrument]/detector/count_time'
+    coords:
+      monitor: '[NXmonitor]/data'
+      position: measurement/position    # two spots on the cell, in turn; the beam damages spot 1
+      ring_current: measurement/ring_current
+    clock: {{offset: -37 s, uncertainty: 1 s}}    # read off two screens; the clock drifts, too
+""",
+    "total": """\
+  total_scattering{suffix}:
+    loader: hdf5-path
+    preset: nexus-nxazint1d
+    technique: pdf
+    files: total/{cell}_total_*.h5
+    axis: {{q: '[NXdata]/radial_axis'}}
+    frame_times: {{path: '[NXdata]/epoch', kind: unix}}
+    count_time: '[NXdata]/count_time'
+    clock: {{offset: -3 s, uncertainty: 1 s}}
+""",
+    "xas": """\
+  absorption{suffix}:
+    loader: xas-columns
+    files: xas/{cell}_Ni_*.xdi
+    name_pattern: "{{cell}}_Ni_{{frame:04d}}"      # frame numbers keep the order of acquisition when a clock is set back
+    clock:{clock}
+""",
+    "holder": """\
+  holder{suffix}:
+    loader: csv
+    technique: sensor
+    files: logs/{cell}_holder.csv
+""",
+    "beamline": """\
+  beamline{suffix}:
+    loader: csv
+    technique: sensor
+    files: logs/{cell}_beamline.csv
+    clock: {{offset: -37 s, uncertainty: 1 s}}    # the control computer also stamps the detector
+""",
+    "triggers": """\
+  triggers{suffix}:
+    loader: csv
+    technique: sensor
+    files: logs/{cell}_triggers.csv
+    columns: {{edge: edge}}
+    clock: {{offset: -37 s, uncertainty: 1 s}}
+""",
+}
+"""Instrument -> its entry under `sources:`."""
+
+_ONE_CLOCK = " {offset: 12 s, uncertainty: 1 s}"
+_TWO_CLOCKS = """                          # this computer was restarted during the night, its clock set back by 25 min
+      - {segment: 0, offset: 12 s, uncertainty: 1 s}
+      - {segment: 1, offset: 1512 s, uncertainty: 1 s}"""
+
+_LATER = """
+# No loader reads these yet; their files are here all the same:
+#   echem/*_PEIS_C01.mpt  impedance sweeps           xrd/A_*.h5   detector frames (NeXus, bitshuffle-LZ4)
+#   raman/                HORIBA LabSpec text        ir/          JCAMP-DX single beams and their reference
+#   imaging/              TIFF stack of the electrode's edge, with flat, dark and a log of the frames' times
+"""
+
+_CELL = """\
+  {cell}:
+    about:
+      cell_type: full
+      active_mass: 15.4 mg           # the cycler's header says 1000 mg, as it often does
+      area: 1.54 cm^2
+      capacity: 2.81 mAh
+      chemistry: NMC811|graphite
+      electrolyte: 1 M LiPF6 EC:EMC
+      n_p_ratio: 1.2
+"""
+_ECHEM = "    echem: {{from: cycler{suffix}}}\n"
+_SERIES: dict[str, str] = {
+    "xrd": "xrd: {{from: detector{suffix}}}",
+    "total": "total: {{from: total_scattering{suffix}}}",
+    "xas": "xas: {{from: absorption{suffix}}}",
+    "holder": "temperature: {{from: holder{suffix}}}",
+    "beamline": "beamline: {{from: beamline{suffix}}}",
+    "triggers": "triggers: {{from: triggers{suffix}}}",
+}
+"""Instrument -> its entry under `series:` of a cell."""
+
+
+def text(cells: Mapping[str, Collection[str]], *, restarted: bool) -> str:
+    """Write beamtime.yaml for these cells.
+
+    Parameters
+    ----------
+    cells
+        Name of each cell -> the instruments whose files are there. What has not been delivered is not named: a pattern that matches
+        nothing is a mistake.
+    restarted
+        Whether the restart of the absorption computer lies inside the run, so that it has two clocks.
+    """
+    sources, body = [], ""
+    for cell, there in cells.items():
+        words = {"cell": cell, "suffix": "" if len(cells) == 1 else f"_{cell}", "clock": _TWO_CLOCKS if restarted else _ONE_CLOCK}
+        sources += [entry.format(**words) for name, entry in _SOURCES.items() if name in there]
+        body += _CELL.format(**words) + (_ECHEM.format(**words) if "echem" in there else "")
+        series = [f"      {entry.format(**words)}\n" for name, entry in _SERIES.items() if name in there]
+        body += "    series:\n" + "".join(series) if series else ""
+    return f"{_HEAD}{chr(10).join(sources)}{_LATER}\ncells:\n{body}"
