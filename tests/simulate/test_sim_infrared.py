@@ -18,11 +18,17 @@ GROUPS = ("carbonate", "ec_free", "ec_coordinated", "pf6", "ec_c_o")
 
 
 def infrared_campaign(
-    folder: Path, cell: History, begin: np.ndarray | None = None, seed: int = 12, beam: Beam | None = None, **options: object
+    folder: Path,
+    cell: History,
+    begin: np.ndarray | None = None,
+    seed: int = 12,
+    beam: Beam | None = None,
+    exposure: float = EXPOSURE,
+    **options: object,
 ) -> Campaign:
     folder.mkdir()
-    begin = np.arange(420.0, cell.time[-1] - EXPOSURE, EVERY) if begin is None else begin
-    return Campaign(folder, "A", cell, INFRARED_CLOCK, beam or Beam(), np.random.default_rng(seed), begin, EXPOSURE, options)
+    begin = np.arange(420.0, cell.time[-1] - exposure, EVERY) if begin is None else begin
+    return Campaign(folder, "A", cell, INFRARED_CLOCK, beam or Beam(), np.random.default_rng(seed), begin, exposure, options)
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +158,16 @@ def test_noise_is_white_in_the_single_beam(spectra: Spectra, infrared_run: tuple
     for low, high in ((700.0, 760.0), (1200.0, 1400.0), (1950.0, 2100.0)):
         part = left[:, (spectra.x >= low) & (spectra.x <= high)]
         assert part.std() == pytest.approx(told.facts["single_beam_noise"], rel=4 / np.sqrt(2 * part.size) + 0.02)
+
+
+def test_more_scans_are_less_noise(cell: History, tmp_path: Path, infrared_run: tuple[Path, Told]) -> None:
+    told = infrared.write(infrared_campaign(tmp_path / "run", cell, infrared_run[1].begin[:30], exposure=4 * EXPOSURE))
+    assert told.facts["single_beam_noise"] == pytest.approx(infrared_run[1].facts["single_beam_noise"] / 2)
+    longer = Spectra(tmp_path / "run", told)
+    left = longer.single - longer.reference * 10.0 ** -(longer.found @ longer.design.T)
+    left = (left - left.mean(0)) * np.sqrt(30 / 29)
+    assert left.std() == pytest.approx(told.facts["single_beam_noise"], rel=0.03)
+    assert np.all(told.exposure == 4 * EXPOSURE)
 
 
 def test_areas_drift_and_vapour_come_back_from_a_linear_fit(spectra: Spectra, infrared_run: tuple[Path, Told]) -> None:

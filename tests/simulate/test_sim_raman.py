@@ -17,11 +17,17 @@ BANDS = ("eg", "a1g", "pf6", "ec_free", "ec_coordinated", "carbonate")
 
 
 def raman_campaign(
-    folder: Path, cell: History, begin: np.ndarray | None = None, seed: int = 11, beam: Beam | None = None, **options: object
+    folder: Path,
+    cell: History,
+    begin: np.ndarray | None = None,
+    seed: int = 11,
+    beam: Beam | None = None,
+    exposure: float = EXPOSURE,
+    **options: object,
 ) -> Campaign:
     folder.mkdir()
-    begin = np.arange(240.0, cell.time[-1] - EXPOSURE, EVERY) if begin is None else begin
-    return Campaign(folder, "A", cell, RAMAN_CLOCK, beam or Beam(), np.random.default_rng(seed), begin, EXPOSURE, options)
+    begin = np.arange(240.0, cell.time[-1] - exposure, EVERY) if begin is None else begin
+    return Campaign(folder, "A", cell, RAMAN_CLOCK, beam or Beam(), np.random.default_rng(seed), begin, exposure, options)
 
 
 def labspec_lines(path: Path) -> tuple[list[tuple[str, str]], list[str]]:
@@ -194,6 +200,25 @@ def test_noise_is_that_of_photons_and_readout(raman_fit: Fit, raman_run: tuple[P
     alone = raman_fit.light + told.facts["read_noise_counts"] ** 2 + 1 / 12
     free = (freedom.sum()) * (1 - 1 / raman_fit.n)
     assert (left**2 / alone).sum() / free == pytest.approx(1.0, abs=3 * np.sqrt(2 / free))
+
+
+@pytest.mark.parametrize("exposure", [5.0, 60.0])
+def test_light_grows_with_the_exposure(cell: History, tmp_path: Path, exposure: float, raman_run: tuple[Path, Told]) -> None:
+    told = raman.write(raman_campaign(tmp_path / "run", cell, raman_run[1].begin[:40], exposure=exposure))
+    fit, longer = Fit(tmp_path / "run", told), exposure / EXPOSURE
+    assert dict(labspec_lines(tmp_path / "run/A_raman.txt")[0])["Acq. time (s)"] == f"{exposure:g}"
+    for name in ("ec_area_counts_per_cm", "carbonate_area_per_unit_counts_per_cm"):
+        assert told.facts[name] == pytest.approx(longer * raman_run[1].facts[name])
+    carbonate = np.asarray(told.observables["area_carbonate"]["values"]) / told.observables["throughput"]["values"]
+    middle = cell.at("carbonate", told.begin + exposure / 2)
+    assert np.allclose(carbonate / told.facts["carbonate_area_per_unit_counts_per_cm"], middle, atol=1e-3)
+    pull = (fit.area - np.array([told.observables[f"area_{name}"]["values"] for name in BANDS]).T) / fit.sigma
+    assert np.abs(pull).max() < 4.5
+    variance = np.array([fit.variance(told, k) for k in range(fit.n)])
+    chi2 = (((fit.counts - fit.model) ** 2 / variance)[~fit.hit]).sum() / ((~fit.hit).sum() - fit.n * (len(BANDS) + 5))
+    pattern = 0.14 if exposure > EXPOSURE else 0.02  # its share of the noise: as many chances as pixels, not as pixels and frames
+    assert chi2 == pytest.approx(1.0, abs=3 * np.hypot(np.sqrt(2 / fit.counts.size), pattern * np.sqrt(2 / fit.counts.shape[1])))
+    assert np.median(fit.light[0]) == pytest.approx(longer * 3000.0, rel=0.2), "fluorescence too"
 
 
 def test_areas_come_back_from_a_linear_fit(raman_fit: Fit, raman_run: tuple[Path, Told]) -> None:
