@@ -1,4 +1,6 @@
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -58,14 +60,25 @@ def test_a_file_is_valid_xdi(xdi_run: tuple[Path, Told]) -> None:
     assert table.shape == (absorption.energy_grid().size, 4)
     assert (table[0, 0], np.all(np.diff(table[:, 0]) > 0)) == (8250.0, True)
     assert len(text) < 1.3e6 / 110
-    if importlib.util.find_spec("larch"):
-        from larch.io import read_xdi
-        from larch.xafs import find_e0
 
-        group = read_xdi(str(folder / told.files[3]))
-        assert group.array_labels == ["energy", "i0", "itrans", "irefer"]
-        foil = find_e0(group.energy, np.log(group.itrans / group.irefer))
-        assert foil + told.observables["energy_shift"]["values"][3] == pytest.approx(8333.0, abs=1.0)
+
+def test_larch_reads_it_and_finds_the_foil(xdi_run: tuple[Path, Told]) -> None:
+    """Where the extra [xas] is installed larch itself is asked, in a process of its own: importing it changes warning filters and log handlers."""
+    folder, told = xdi_run
+    energy, _, transmitted, behind = xdi_columns(folder / told.files[3]).T
+    slope = np.gradient(np.log(transmitted / behind), energy)
+    near = np.abs(energy - 8333.0) < 15
+    edge = energy[near][np.argmax(slope[near])]
+    if importlib.util.find_spec("larch"):
+        code = (
+            "import sys\nimport numpy as np\nfrom larch.io import read_xdi\nfrom larch.xafs import find_e0\n"
+            "g = read_xdi(sys.argv[1])\nprint('\\n', *g.array_labels, find_e0(g.energy, np.log(g.itrans / g.irefer)))"
+        )
+        asked = subprocess.run([sys.executable, "-c", code, str(folder / told.files[3])], capture_output=True, text=True, check=True)
+        *labels, found = asked.stdout.split()[-5:]
+        assert labels == ["energy", "i0", "itrans", "irefer"]
+        assert float(found) == pytest.approx(edge, abs=0.6)
+    assert edge + told.observables["energy_shift"]["values"][3] == pytest.approx(8333.0, abs=0.6)
 
 
 def test_the_loader_reads_it_without_options(xdi_run: tuple[Path, Told]) -> None:

@@ -135,8 +135,9 @@ def _chosen(
     """Give the frames of each series to draw, and how."""
     there = {str(name): node["frames"] for name, node in bt[cell].children.items() if "frames" in node.children}
     spectral = [name for name, node in there.items() if _is_spectral(node.to_dataset())]
-    if series is None:
-        series = spectral
+    if series is None:  # in the order in which the contract names the techniques, not in that of the alphabet
+        techniques = list(TECHNIQUES)
+        series = sorted(spectral, key=lambda name: techniques.index(str(there[name].attrs["technique"])))
     given = [series] if isinstance(series, str) else list(series)
     out: dict[str, tuple[xr.Dataset, dict[str, Any]]] = {}
     for text in given:
