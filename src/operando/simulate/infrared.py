@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from operando.simulate.instruments import Campaign, Told
+from operando.simulate.instruments import Campaign, Told, wander
 
 FIRST, LAST, STEP, RESOLUTION = 2200.0, 700.0, -2.0, 4.0  # 1/cm
 Y_FACTOR = 1e-6
@@ -134,7 +134,7 @@ def write(campaign: Campaign) -> Told:
         campaign, reference, f"{campaign.cell} reference, bare crystal", reference_at, light + REFERENCE_NOISE * rng.standard_normal(axis.size)
     )
     intensity = 1.0 - FADING * np.clip(begin / history.time[-1], 0.0, 1.0)
-    tilt, water = TILT * _wander(rng, begin.size, 0.9), PURGE * _wander(rng, begin.size, 0.6)
+    tilt, water = TILT * wander(rng, begin.size, 0.9), PURGE * wander(rng, begin.size, 0.6)
     files = [f"{campaign.cell}_ir_{frame:04d}.jdx" for frame in range(begin.size)]
     for frame, name in enumerate(files):
         a = absorbance(axis, {group: values[frame] for group, values in group_areas.items()}) + water[frame] * lines
@@ -149,14 +149,6 @@ def write(campaign: Campaign) -> Told:
         "water_vapour": {"unit": "1", "values": water},
     }
     return Told(files, [0] * begin.size, begin, np.full(begin.size, exposure), told, _facts(reference, reference_at, noise))
-
-
-def _wander(rng: np.random.Generator, n: int, keep: float) -> np.ndarray:
-    """Give a stationary first-order random sequence of unit variance and correlation `keep` from frame to frame."""
-    out = rng.standard_normal(n)
-    for k in range(1, n):
-        out[k] = keep * out[k - 1] + math.sqrt(1.0 - keep**2) * out[k]
-    return out
 
 
 def _write_file(campaign: Campaign, name: str, title: str, begin: float, single: np.ndarray) -> None:

@@ -6,6 +6,7 @@ instrument writes down is that time seen by its own clock.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,3 +180,11 @@ class Told:
     exposure: float | np.ndarray
     observables: dict[str, dict[str, Any]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+def wander(rng: np.random.Generator, n: int, keep: float) -> np.ndarray:
+    """Give a stationary first-order random sequence of unit variance and correlation `keep` from one to the next."""
+    out = rng.standard_normal(n)
+    for k in range(1, n):
+        out[k] = keep * out[k - 1] + math.sqrt(1.0 - keep**2) * out[k]
+    return out

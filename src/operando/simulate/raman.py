@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from operando.simulate.instruments import Campaign, Told
+from operando.simulate.instruments import Campaign, Told, wander
 
 PIXELS = 520
 LASER, FIRST_WAVELENGTH, DISPERSION = 532.0, 542.1, 0.0525  # nm, nm, nm per pixel
@@ -117,7 +117,7 @@ def write(campaign: Campaign) -> Told:
     begin, exposure, rng, history = campaign.begin, campaign.exposure, campaign.rng, campaign.history
     states = {name: history.mean(name, begin, exposure) for name in ("x_positive", "coordinated_fraction", "carbonate")}
     gains = 1.0 + PATTERN * rng.standard_normal(PIXELS)
-    throughput = 1.0 + THROUGHPUT * _wander(rng, begin.size)
+    throughput = 1.0 + THROUGHPUT * wander(rng, begin.size, 0.9)
     simulated = bands(**states, throughput=throughput * exposure / EXPOSURE)
     if campaign.options.get("silicon", True):
         _write_silicon(campaign, gains)
@@ -135,14 +135,6 @@ def write(campaign: Campaign) -> Told:
             out.write(_row(stamps[-1] - stamps[0] + (k + 1) * every, np.zeros(PIXELS)))
     told = _observables(simulated, states["coordinated_fraction"], throughput)
     return Told([name] * begin.size, list(range(begin.size)), begin, np.full(begin.size, exposure), told, _facts(campaign, struck, unfilled))
-
-
-def _wander(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Give a stationary first-order random sequence of unit variance and correlation 0.9 from frame to frame."""
-    out = rng.standard_normal(n)
-    for k in range(1, n):
-        out[k] = 0.9 * out[k - 1] + math.sqrt(1.0 - 0.9**2) * out[k]
-    return out
 
 
 def _frames(campaign: Campaign, simulated: Bands, throughput: np.ndarray, gains: np.ndarray, struck: list[dict[str, Any]]) -> Iterator[np.ndarray]:
