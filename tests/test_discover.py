@@ -389,3 +389,21 @@ def test_half_a_proposal_is_not_left_on_a_full_disk(tmp_path: Path, monkeypatch:
     with pytest.raises(ConfigError, match="No space left"):
         write("title: x\n", tmp_path / "beamtime.yaml")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_among_its_like_does_not_break_their_pattern(tmp_path: Path) -> None:
+    for k in range(12):
+        (tmp_path / f"scan_{k:04d}.xye").write_text("# 2theta intensity sigma\n" + "".join(f"{6 + 0.01 * i:.2f} {100 + i} 10.0\n" for i in range(60)))
+    (tmp_path / "scan_0000.xye").write_bytes(b"\0" * 500)
+    (tmp_path / "notes.md").write_text("beam was down\n")
+    findings = look(tmp_path)
+    assert [g.globs for g in findings.groups] == [("*.xye",)]
+    assert sum(count for count, _ in findings.unrecognised.values()) == 2, "it is still said that it was not recognised"
+
+
+def test_the_preset_a_loader_names_is_proposed_even_where_it_does_not_tell_the_times(root: Path) -> None:
+    proposed = propose(look(root / "example_beamtime"))
+    source = proposed.split("files: xrd/processed/*.h5")[1].split("\n\n")[0]
+    assert "preset: nexus-nxazint1d" in source
+    assert "QUESTION" in source
+    assert "technique: is not known" not in proposed

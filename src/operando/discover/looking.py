@@ -73,11 +73,15 @@ def look(folder: str | os.PathLike[str], *, progress: Progress | None = None) ->
     known: dict[tuple[str, str, str, str | None], list[str]] = defaultdict(list)
     said: dict[str, str] = {}
     strangers: list[str] = []
+    spoilt: set[str] = set()
     conflicts: list[tuple[str, dict[str, str]]] = []
     if progress is not None:
         progress.stage("look at files", len(names))
     for files in alike.values():
-        for name, claims in _recognise(top, files):
+        answers = list(_recognise(top, files))
+        if any(claims for _, claims in answers):  # a damaged file among its like belongs to them: a build names it and goes on
+            spoilt.update(name for name, claims in answers if not claims)
+        for name, claims in answers:
             if len(claims) > 1:
                 conflicts.append((name, claims))
             elif not claims:
@@ -90,7 +94,8 @@ def look(folder: str | os.PathLike[str], *, progress: Progress | None = None) ->
         if progress is not None:
             progress.step(len(files))
 
-    groups = [_group(top, key, files, said, names) for key, files in known.items()]
+    whole = [name for name in names if name not in spoilt]
+    groups = [_group(top, key, files, said, whole) for key, files in known.items()]
     kinds: dict[str, list[str]] = defaultdict(list)
     for name in strangers:
         kinds[_extension(name)].append(name)
@@ -195,9 +200,13 @@ def _size(path: Path) -> int:
 
 
 def _times(group: Group, loader: Loader, path: Path) -> Group:
-    """Read one file to see what it says of its times; if nothing, try the presets of the loader."""
+    """Read one file to see what it says of its times, under the preset its loader names; if nothing, try the presets of the loader."""
     if _size(path) > _SAMPLE_BYTES:
         return group
+    if named := re.search(r"\(preset: ([\w-]+)\)", group.said):  # the loader itself says which preset reads the file
+        return replace(
+            _read_one(group, loader, path, {"preset": named[1]}), preset=named[1], preset_title=str(read_preset(named[1]).get("title", ""))
+        )
     seen = _read_one(group, loader, path, {})
     if seen.time_origin in (None, "counter") and "preset" in loader.options:
         fitting = []

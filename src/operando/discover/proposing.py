@@ -125,7 +125,8 @@ class _Proposal:
 
     def _time_lines(self, group: Group) -> list[str]:
         if group.problem is not None:
-            return [f"# QUESTION: does it need an option? {comment(group.problem)}", f"# operando loaders {group.loader}  explains them"]
+            preset = [f"preset: {_quoted(group.preset)}"] if group.preset is not None else []
+            return [*preset, f"# QUESTION: does it need an option? {comment(group.problem)}", f"# operando loaders {group.loader}  explains them"]
         if group.name_pattern is not None:
             return ["# No time in the files, but in their names:", f"name_pattern: {_quoted(group.name_pattern)}"]
         if group.time_origin == "counter":
@@ -142,7 +143,7 @@ class _Proposal:
         zone = "with its zone (shown in UTC)" if group.zoned else "wall clock, without zone"
         lines = [f"# begins {group.start}, {zone}"]
         if group.preset is not None:
-            lines = [f"# This preset finds the time in the files: {comment(group.preset_title)}", f"preset: {_quoted(group.preset)}", *lines]
+            lines = [f"# This preset reads them: {comment(group.preset_title)}", f"preset: {_quoted(group.preset)}", *lines]
             lines += [f"# QUESTION: are they from there? Then the zone is {group.preset_zone}."] if group.preset_zone and not group.zoned else []
         return lines
 
