@@ -17,7 +17,7 @@ CASES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
     "biologic-mpt": [
         ("echem/yadg_GPL3/mb.issue_95.de.mpt", {}, {}),
         ("echem/yadg_GPL3/ocv.mpt", {}, {}),
-        ("./example_beamtime/echem/A_02_GCPL_C01.mpt", {}, {}),
+        ("./example_beamtime/echem/A_run2_01_GCPL_C01.mpt", {}, {}),
     ],
     "biologic-mpr": [("echem/yadg_GPL3/mb.issue_95.mpr", {}, {}), ("echem/bdf_Apache2/GCPL-0.mpr", {}, {})],
     "csv": [("./example_beamtime/logs/A_holder.csv", {"technique": "sensor"}, {})],

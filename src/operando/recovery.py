@@ -275,6 +275,8 @@ def _efficiency(b: Beamtime) -> Answer:
 
 def _temperature(b: Beamtime) -> Answer:
     ds = b.product("temperature", "frames")
+    if b.truth["temperature_step"] is None:
+        raise NotRecoveredError("the run ends before the holder is warmed")
     at, step = b.truth["temperature_step"]["at_s"], b.truth["temperature_step"]["K"]
     t = b.seconds(ds.time.values)
     found = float(ds.temperature[(t > at + 600) & (t < at + 2400)].mean() - ds.temperature[(t > at - 2400) & (t < at - 600)].mean())
@@ -310,12 +312,16 @@ def _observable(
     *,
     tolerance: float,
     unit: str,
-    label: str | None = None,
+    labels: tuple[str, ...] = (),
     true: str | None = None,
     relative: bool = False,
-    scale: float = 1.0,
+    position: int | None = None,
 ) -> Callable[[Beamtime], Answer]:
-    """Ask an observable of every frame with beam: its largest deviation, relative (%) or in `unit`."""
+    """Ask an observable of every frame with beam: within the tolerance, relative (%) or in `unit`, in 95 of 100 frames.
+
+    Of several labels the sum is asked. Where spots are measured in turn, `position` asks one of them only: at the damaged one active and
+    lagging oxide have the same lattice twice in a cycle, and no reducer can tell them apart there.
+    """
 
     def question(b: Beamtime) -> Answer:
         found = b.product(series, "observables")
@@ -325,14 +331,17 @@ def _observable(
         told = b.series(series)["observables"][true or name]
         truth = np.asarray(told["values"], float)[rows]
         values = found[name]
-        if label is not None:
-            values, truth = values.sel({told["dim"]: label}), truth[:, list(told["labels"]).index(label)]
-        begin = b.true(series, "begin_s", rows)
-        dump = b.truth["dump_s"]
-        lit = (begin > dump[1]) | (begin + b.true(series, "exposure_s", rows) < dump[0])
-        measured = np.asarray(values.values, float)[lit] * scale
-        off = np.abs(measured - truth[lit]) / (np.abs(truth[lit]) / 100 if relative else 1.0)
-        return Answer(int(lit.sum()), _span(truth[lit], unit), _span(measured, unit), float(np.max(off)), tolerance, "%" if relative else unit)
+        if labels:
+            truth = truth[:, [list(told["labels"]).index(label) for label in labels]].sum(1)
+            values = values.sel({told["dim"]: [label for label in labels if label in values[told["dim"]].values]}).sum(told["dim"])
+        begin, dump = b.true(series, "begin_s", rows), b.truth["dump_s"]
+        asked = (begin > dump[1]) | (begin + b.true(series, "exposure_s", rows) < dump[0])
+        if position is not None:
+            asked &= b.true(series, "position", rows) == position
+        truth, measured = truth[asked], np.asarray(values.values, float)[asked]
+        off = np.abs(measured - truth) / (np.abs(truth) / 100 if relative else 1.0)
+        deviation = float(np.quantile(off, 0.95)) if np.isfinite(off).all() else np.inf
+        return Answer(int(asked.sum()), _span(truth, unit), _span(measured, unit), deviation, tolerance, "%" if relative else unit)
 
     return question
 
@@ -392,7 +401,8 @@ def _aligned(series: str) -> list[Question]:
     ]
 
 
-_WEIGHED: Mapping[str, float] = {"NMC811": 0.02, "LiC6": 0.02, "LiC12": 0.02, "graphite": 0.02}
+_OXIDE = ("NMC811", "NMC811_lagging")
+_WEIGHED: Mapping[str, tuple[str, ...]] = {"the oxide": _OXIDE, "LiC6": ("LiC6",), "LiC12": ("LiC12",), "graphite": ("graphite",)}
 
 QUESTIONS: tuple[Question, ...] = (
     *(question for series in ("xrd", "total", "xas") for question in _aligned(series)),
@@ -406,15 +416,20 @@ QUESTIONS: tuple[Question, ...] = (
     Question("analog input: offset of the control computer", _estimated_clock("clock_from_shared_signal"), CLOCKS),
     *(
         Question(
-            f"xrd: weight fraction of {phase}",
-            _observable("xrd", "phase_fraction", true="weight_fraction", label=phase, tolerance=t, unit=""),
+            f"xrd: weight fraction of {words}",
+            _observable("xrd", "phase_fraction", true="weight_fraction", labels=labels, tolerance=0.02, unit=""),
             DIFFRACTION,
         )
-        for phase, t in _WEIGHED.items()
+        for words, labels in _WEIGHED.items()
     ),
-    Question("xrd: lattice a of the oxide", _observable("xrd", "lattice_a", tolerance=5e-4, unit="angstrom"), DIFFRACTION),
-    Question("xrd: lattice c of the oxide", _observable("xrd", "lattice_c", tolerance=5e-3, unit="angstrom"), DIFFRACTION),
-    Question("total: first-shell distance", _observable("total", "first_shell_distance", tolerance=0.01, unit="angstrom"), DIFFRACTION),
+    Question(
+        "xrd: lagging oxide at the sound spot",
+        _observable("xrd", "phase_fraction", true="weight_fraction", labels=("NMC811_lagging",), tolerance=0.05, unit="", position=0),
+        DIFFRACTION,
+    ),
+    Question("xrd: lattice a of the oxide", _observable("xrd", "lattice_a", tolerance=5e-4, unit="angstrom", position=0), DIFFRACTION),
+    Question("xrd: lattice c of the oxide", _observable("xrd", "lattice_c", tolerance=5e-3, unit="angstrom", position=0), DIFFRACTION),
+    Question("total: first-shell distance", _observable("total", "first_shell_distance", tolerance=0.02, unit="angstrom"), DIFFRACTION),
     Question("xas: charged fraction", _observable("xas", "charged_fraction", tolerance=0.02, unit=""), SPECTROSCOPY),
     Question("xas: edge energy", _observable("xas", "edge_energy", true="edge_energy_half_step", tolerance=0.1, unit="eV"), SPECTROSCOPY),
     Question(

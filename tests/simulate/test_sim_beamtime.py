@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -15,7 +16,6 @@ from operando.simulate.__main__ import main
 from operando.simulate.beamtime import INSTRUMENTS
 
 SMALL = {"cycles": 1, "frames": 8}
-FEW = ("echem", "xrd", "total", "xas", "holder", "beamline", "triggers")
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -51,8 +51,8 @@ def test_the_same_seed_writes_the_same_bytes_and_pieces_are_the_whole(small: Pat
 
 
 def test_another_seed_writes_others(small: Path, tmp_path: Path) -> None:
-    simulate(tmp_path, seed=4, only=["echem"], **SMALL)
-    one = "echem/A_01_GCPL_C01.mpt"
+    simulate(tmp_path, only=["echem"], **{**SMALL, "seed": 4})
+    one = "echem/A_run1_01_GCPL_C01.mpt"
     assert digests(tmp_path)[one] != digests(small)[one]
 
 
@@ -87,7 +87,12 @@ def _built(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--only", "neutrons"], "no instrument neutrons"),
+        (["--only", "neutrons"], "no instrument 'neutrons'"),
+        (["--only", " "], "no instrument is left"),
+        (["--only", "echem", "--without", "echem"], "no instrument is left"),
+        (["--hours", "inf"], "positive"),
+        (["--hours", "0.1"], "at least one hour"),
+        (["--seed", "-1"], "seed -1"),
         (["--cells", "0"], "positive"),
         (["--hours", "-3"], "positive"),
         (["--frames", "0"], "positive"),
@@ -106,16 +111,93 @@ def test_hours_and_frames_scale(tmp_path: Path) -> None:
 
 
 def test_the_committed_example_is_what_the_simulator_writes(root: Path, tmp_path: Path) -> None:
-    """Everything but the pictures and the words about them; small floating-point differences between machines aside."""
-    simulate(tmp_path, only=FEW)
-    here, there = json.loads((root / "example_beamtime" / "truth.json").read_text()), json.loads((tmp_path / "truth.json").read_text())
-    for name in FEW:
-        a, b = here["cells"]["A"]["series"][name], there["cells"]["A"]["series"][name]
-        assert a.get("files") == b.get("files")
-        if "begin_s" in a:
-            np.testing.assert_allclose(a["begin_s"], b["begin_s"], atol=1e-3)
-            np.testing.assert_allclose(a["voltage_V"], b["voltage_V"], rtol=1e-6)
-    ours = {p.relative_to(tmp_path): p.stat().st_size for p in tmp_path.rglob("*") if p.is_file() and p.name != "truth.json"}
+    """Files, their sizes and everything that is said to be true; small floating-point differences between machines aside."""
+    simulate(tmp_path)
+    here, there = (json.loads((folder / "truth.json").read_text()) for folder in (root / "example_beamtime", tmp_path))
+    same(here, there, "truth")
+    ours = {p.relative_to(tmp_path): p.stat().st_size for p in tmp_path.rglob("*") if p.is_file()}
+    kept = {p.relative_to(root / "example_beamtime") for p in (root / "example_beamtime").rglob("*") if p.is_file()}
+    assert {p for p in kept if p.suffix not in (".nxs", ".png", ".md") and ".operando" not in str(p)} == set(ours)
     for path, size in ours.items():
         assert (root / "example_beamtime" / path).stat().st_size == pytest.approx(size, rel=0.01, abs=50), path
     assert (root / "example_beamtime" / "beamtime.yaml").read_text() == (tmp_path / "beamtime.yaml").read_text()
+
+
+def same(one: object, other: object, where: str) -> None:
+    """Hold two pieces of JSON against each other, numbers to six digits."""
+    assert type(one) is type(other), where
+    if isinstance(one, dict):
+        assert list(one) == list(other), where
+        for key in one:
+            same(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), where
+        for k, (a, b) in enumerate(zip(one, other, strict=True)):
+            same(a, b, f"{where}[{k}]")
+    elif isinstance(one, float):
+        assert one == pytest.approx(other, rel=1e-6, abs=1e-9), where
+    else:
+        assert one == other, where
+
+
+def test_two_cells_stand_before_one_beamline(tmp_path: Path) -> None:
+    simulate(tmp_path, cells=2, only=["xrd", "echem", "beamline"], cycles=1)
+    truth = json.loads((tmp_path / "truth.json").read_text())
+    zero = {name: np.datetime64(cell["start"].rstrip("Z")) for name, cell in truth["cells"].items()}
+    spans = []
+    for name, cell in truth["cells"].items():
+        xrd = cell["series"]["xrd"]
+        shift = (zero[name] - np.datetime64(truth["zero"].rstrip("Z"))) / np.timedelta64(1, "s")
+        spans += [(b + shift, b + shift + e) for b, e in zip(xrd["begin_s"], xrd["exposure_s"], strict=True)]
+        assert np.array(cell["dump_s"]) + shift == pytest.approx([40_000, 43_000]), "one ring, one dump"
+    spans.sort()
+    assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False)), "a detector takes one frame at a time"
+    masks = []
+    for name in "AB":
+        with h5py.File(tmp_path / "xrd" / f"{name}_0001.h5") as h5:
+            masks.append(h5["entry/instrument/detector/pixel_mask"][...])
+    assert np.array_equal(*masks), "one detector, one mask"
+    assert np.array_equal(masks[0] != 0, np.load(tmp_path / "xrd" / "mask.npy") != 0)
+
+
+def test_as_many_frames_as_were_asked_for(tmp_path: Path) -> None:
+    simulate(tmp_path, only=["echem", "xrd"], frames=100)
+    written = 0
+    for path in sorted((tmp_path / "xrd").glob("A_*.h5"))[:-1]:
+        with h5py.File(path) as h5:
+            written += len(h5["entry/data/data"])
+    xrd = json.loads((tmp_path / "truth.json").read_text())["cells"]["A"]["series"]["xrd"]
+    assert written == len(xrd["begin_s"])
+    assert written + len(xrd["facts"]["half_written"]["begin_s"]) == 100
+    with pytest.raises(ValueError, match="do not fit .* --hours"):
+        simulate(tmp_path / "other", only=["xrd"], frames=10_000)
+
+
+def test_two_simulations_are_never_mixed_in_one_folder(small: Path, tmp_path: Path) -> None:
+    before = digests(small)
+    for other in ({**SMALL, "seed": 3}, {**SMALL, "frames": 9}, {**SMALL, "cells": 2}):
+        with pytest.raises(ValueError, match="holds another simulation"):
+            simulate(small, **other)
+    assert digests(small) == before
+    (tmp_path / "truth.json").write_text("{}")
+    with pytest.raises(ValueError, match="is not the truth of a simulation"):
+        simulate(tmp_path, **SMALL)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file"):
+        simulate(tmp_path / "file", **SMALL)
+
+
+def test_a_short_run_holds_no_trap_that_lies_beyond_it(small: Path) -> None:
+    truth = json.loads((small / "truth.json").read_text())
+    assert truth["cells"]["A"]["end_s"] < 50_000
+    assert truth["clocks"]["xas"]["restarts_s"] == []
+    assert sorted(p.name for p in (small / "echem").iterdir()) == ["A_run1_01_GCPL_C01.mpt", "A_run1_02_PEIS_C01.mpt"]
+    assert truth["cells"]["A"]["temperature_step"] is None
+
+
+def test_truth_says_nothing_of_the_cell_where_it_was_not_yet_measured(root: Path) -> None:
+    xrd = json.loads((root / "example_beamtime" / "truth.json").read_text())["cells"]["A"]["series"]["xrd"]
+    outside = [k for k, inside in enumerate(xrd["inside"]) if not inside]
+    assert outside
+    assert all(xrd["voltage_V"][k] is None for k in outside)
+    assert all(v is not None for k, v in enumerate(xrd["voltage_V"]) if k not in outside)

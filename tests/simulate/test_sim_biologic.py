@@ -33,7 +33,7 @@ def table(path):
 
 def test_the_cycling_reads_back_as_what_the_cell_did(cell, written):
     campaign, _ = written
-    rows = pd.concat([table(campaign.folder / f"A_0{k}_GCPL_C01.mpt") for k in (1, 2)])
+    rows = pd.concat([table(campaign.folder / f"A_run{k}_01_GCPL_C01.mpt") for k in (1, 2)])
     t = rows["time/s"].to_numpy()
     assert (np.diff(t) > 0).all()
     np.testing.assert_allclose(rows["(Q-Qo)/mA.h"] * 3.6, cell.at("charge", t), atol=1e-9)
@@ -44,7 +44,7 @@ def test_the_cycling_reads_back_as_what_the_cell_did(cell, written):
 
 def test_our_loader_gives_the_true_instants(cell, written):
     campaign, _ = written
-    ds = op.load(str(campaign.folder / "A_0*_GCPL_C01.mpt"), "biologic-mpt", timezone="Europe/Paris")
+    ds = op.load(str(campaign.folder / "A_*_GCPL_C01.mpt"), "biologic-mpt", timezone="Europe/Paris")
     seconds = (ds.time.values - cell.start.astype("datetime64[ns]")) / np.timedelta64(1, "s")
     np.testing.assert_allclose(ds.charge, cell.at("charge", seconds), atol=1e-8)
     assert set(np.unique(ds.cycle)) == {1, 2, 3}
@@ -52,7 +52,7 @@ def test_our_loader_gives_the_true_instants(cell, written):
 
 def test_the_sweeps_read_back(cell, written):
     campaign, told = written
-    rows = pd.concat([table(campaign.folder / f"A_0{k}_PEIS_C01.mpt") for k in (1, 2)])
+    rows = pd.concat([table(campaign.folder / f"A_run{k}_02_PEIS_C01.mpt") for k in (1, 2)])
     n = sweep_frequencies().size
     assert len(rows) == n * told.begin.size
     z = (rows["Re(Z)/Ohm"] - 1j * rows["-Im(Z)/Ohm"]).to_numpy()
@@ -60,10 +60,10 @@ def test_the_sweeps_read_back(cell, written):
     np.testing.assert_allclose(np.abs(z / true - 1), 0, atol=0.012)
     scatter = np.concatenate([(z / true - 1).real, (z / true - 1).imag])
     assert scatter.std() == pytest.approx(2e-3, rel=0.05)
-    text = (campaign.folder / "A_01_PEIS_C01.mpt").read_bytes().decode("latin-1")
+    text = (campaign.folder / "A_run1_02_PEIS_C01.mpt").read_bytes().decode("latin-1")
     assert f"Loop 1 from point number {n} to {2 * n - 1}" in text
-    ds = op.load(str(campaign.folder / "A_01_PEIS_C01.mpt"), "biologic-mpt", timezone="Europe/Paris")
-    assert len(np.unique(ds.loop)) == sum(name == "A_01_PEIS_C01.mpt" for name in told.files)
+    ds = op.load(str(campaign.folder / "A_run1_02_PEIS_C01.mpt"), "biologic-mpt", timezone="Europe/Paris")
+    assert len(np.unique(ds.loop)) == sum(name == "A_run1_02_PEIS_C01.mpt" for name in told.files)
 
 
 def test_sweeps_lie_in_their_slots_with_the_current_off(cell, written):
@@ -71,6 +71,17 @@ def test_sweeps_lie_in_their_slots_with_the_current_off(cell, written):
     assert sweep_times(sweep_frequencies())[-1] < Design().sweep_length
     for a, b in zip(told.begin, told.begin + told.exposure, strict=True):
         assert np.ptp(cell.at("charge", np.linspace(a, b, 20))) == 0
+
+
+def test_a_sweep_is_the_spectrum_of_one_state(cell, written):
+    # the elements of a sweep are those of its middle: nothing steps while it runs, the holder's temperature least of all
+    _, told = written
+    frequency = sweep_frequencies()
+    assert (frequency[0], frequency[-1]) == pytest.approx((1e5, 0.05))
+    for begin, length in zip(told.begin, told.exposure, strict=True):
+        own = begin - sweep_times(frequency)[0] + sweep_times(frequency)
+        moving, still = impedance_at(cell, own, frequency, Design()), impedance_at(cell, np.full(own.size, begin + length / 2), frequency, Design())
+        assert np.abs(moving / still - 1).max() < 4e-3
 
 
 def test_the_spectra_obey_kramers_kronig():

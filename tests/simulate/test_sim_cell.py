@@ -51,8 +51,8 @@ def test_three_cycles_with_fading_capacity(cell):
         discharged.append(q.max() - q[-1])
     assert charged[0] > charged[1] > charged[2], "inventory is lost"
     assert all(d < c for c, d in zip(charged, discharged, strict=True))
-    assert s["voltage"].max() < Design().upper + 0.01
-    assert s["voltage"].min() > Design().lower - 0.05
+    assert s["voltage"].max() == pytest.approx(Design().upper, abs=5e-4), "the potentiostat stops at the limit"
+    assert s["voltage"].min() == pytest.approx(Design().lower, abs=5e-4)
 
 
 def test_the_voltage_step_of_a_current_step_is_that_of_the_resistances(cell):

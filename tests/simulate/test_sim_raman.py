@@ -226,7 +226,7 @@ def test_areas_come_back_from_a_linear_fit(raman_fit: Fit, raman_run: tuple[Path
     pull = (raman_fit.area - truth) / raman_fit.sigma
     assert np.abs(pull).max() < 4.5
     assert np.abs(pull.mean(0)).max() < 0.8, "the pixels' pattern is common to all frames: a fifth of the noise"
-    assert np.all(np.abs(np.sqrt((pull**2).mean(0)) - 1) < 0.25)
+    assert np.all(np.abs(np.sqrt((pull**2).mean(0)) - 1) < 0.35), "1, and that pattern's share"
     for name in ("ec_free", "ec_coordinated", "carbonate"):
         k = BANDS.index(name)
         assert np.mean(np.abs(pull[:, k]) < 3) > 0.98

@@ -31,8 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", metavar="DIR")
     parser.add_argument("--seed", type=int, default=20260603, help="of all chance; the same seed gives the same files (default: %(default)s)")
     parser.add_argument("--cycles", type=int, default=3, help="cycles (default: %(default)s)")
-    parser.add_argument("--hours", type=float, help="how long the cell is cycled, instead of --cycles")
-    parser.add_argument("--frames", type=int, help="diffraction frames (default: one every eight minutes)")
+    parser.add_argument("--hours", type=float, help="how long the cell is cycled, instead of --cycles; the last cycle is finished")
+    parser.add_argument("--frames", type=int, help="diffraction frames of each cell (default: one every eight minutes)")
     parser.add_argument("--detector", choices=("pilatus100k", "eiger4m"), help="default: pilatus100k")
     parser.add_argument("--cells", type=int, default=1, help="cells, named A, B, C ... (default: %(default)s)")
     parser.add_argument("--only", metavar="NAME,...", help="write these instruments only")
@@ -48,15 +48,22 @@ def main(argv: list[str] | None = None) -> int:
             frames=args.frames,
             detector=args.detector,
             cells=args.cells,
-            only=args.only.split(",") if args.only else None,
-            without=[n for n in args.without.split(",") if n],
+            only=None if args.only is None else _names(args.only),
+            without=_names(args.without),
             progress=lambda line: print(f"{time.monotonic() - began:6.1f} s  {line}", file=sys.stderr),
         )
+    except MemoryError:
+        print("python -m operando.simulate: the states of so long a run do not fit into memory; fewer --hours", file=sys.stderr)
+        return 1
     except (ValueError, ImportError, OSError) as error:
         print(f"python -m operando.simulate: {error}", file=sys.stderr)
         return 1
     print(f"{path}: written in {time.monotonic() - began:.0f} s\n  operando check {path}\n  operando build {path}")
     return 0
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from operando.simulate import configuration
+from operando.simulate import configuration, truth
 from operando.simulate.cell import LINKS, Design, simulate_cell
 from operando.simulate.instruments import Beam, Campaign, History, SourceClock, Told
 
@@ -48,6 +48,7 @@ class Instrument:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+BETWEEN_CELLS = 1200.0  # s
 DUMP = (40_000.0, 43_000.0)
 XAS_RESTART = 50_000.0
 CONTROL = SourceClock(offset=-37.4, drift=1.1e-5)
@@ -66,7 +67,7 @@ INSTRUMENTS: dict[str, Instrument] = {
         options={"corrupt": 37, "half_written": True},
     ),
     "raman": Instrument("raman", 720.0, 20.0, 240.0, SourceClock(95.2, -2.0e-5, zone="Europe/Paris")),
-    "ir": Instrument("ir", 1200.0, 40.0, 420.0, SourceClock(-8.7, zone="Etc/GMT-1")),
+    "ir": Instrument("ir", 1200.0, 40.0, 420.0, SourceClock(-8.7, zone="Etc/GMT-1"), options={"reference_at": -3180.0}),
     "imaging": Instrument("imaging", 1200.0, 1.0, 600.0, SourceClock(2.5)),
     "holder": Instrument("logs", 0.0, 0.0, 0.0, SourceClock(0.4, zone="Europe/Paris")),
     "beamline": Instrument("logs", 0.0, 0.0, 0.0, CONTROL),
@@ -101,13 +102,14 @@ def simulate(
     seed
         Of all chance.
     cycles, hours
-        How long the cell is cycled; `hours` goes before `cycles`.
+        How long the cell is cycled; `hours` goes before `cycles`, and the last cycle is finished.
     frames
-        Number of diffraction frames; the others keep their cadence. Default: one every eight minutes.
+        Number of diffraction frames of each cell, those of the file that is never finished included; the other instruments keep their cadence.
+        Default: one every eight minutes.
     detector
         "pilatus100k" (default) or "eiger4m".
     cells
-        How many cells, named A, B, C ...; each starts 20 min after the one before, all beside each other in one folder.
+        How many cells, named A, B, C ...; each starts 20 min after the one before, all before the same instruments, which take them in turn.
     only, without
         Names of instruments (`INSTRUMENTS`) to write, or to leave out.
     progress
@@ -121,62 +123,76 @@ def simulate(
     Raises
     ------
     ValueError
-        An instrument of that name does not exist, or a number makes no sense.
+        An instrument of that name does not exist, a number makes no sense, the frames do not fit into the time, or the folder holds
+        another simulation.
     ImportError
         A library of the extra `[simulate]` is missing; the message names it.
     """
     chosen = _chosen(only, without)
-    if not 1 <= cells <= 26 or cycles < 1 or (frames is not None and frames < 1) or (hours is not None and not hours > 0):
-        raise ValueError(
-            f"a beamtime of {cells} cells, {cycles} cycles, {hours} h, {frames} frames cannot be simulated: positive, and 26 cells at most"
-        )
+    if not 1 <= cells <= 26 or cycles < 1 or seed < 0 or (frames is not None and frames < 1) or (hours is not None and not 1 <= hours < 1e5):
+        asked = f"{cells} cells, {cycles} cycles, {hours} h, {frames} frames, seed {seed}"
+        raise ValueError(f"{asked} cannot be simulated: numbers must be positive, 26 cells and 100 000 h at most, at least one hour")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; expected a folder, new or of the same simulation")
     names = [chr(ord("A") + k) for k in range(cells)]
+    run = {"seed": seed, "cycles": cycles, "hours": hours, "frames": frames, "detector": detector, "cells": names}
+    earlier = _earlier(folder, run)
+    stories = {name: _story(name, k, seed, cycles, hours) for k, name in enumerate(names)}
+    plans = {
+        name: {one: _plan(stories[name], INSTRUMENTS[one], k, cells, frames if one == "xrd" else None) for one in chosen}
+        for k, name in enumerate(names)
+    }
+    folder.mkdir(parents=True, exist_ok=True)
     told: dict[str, Any] = {}
-    for k, name in enumerate(names):
-        start = START + np.timedelta64(1200 * k, "s")
-        design = Design()
-        history = simulate_cell(start, _stream(seed, name, "cell"), cycles=cycles, hours=hours, design=design)
+    for name, (history, design, shift) in stories.items():
         series: dict[str, Told] = {}
-        for instrument in chosen:
+        for one in chosen:
             if progress:
-                progress(f"{name}: {instrument}")
-            series[instrument] = _measure(folder, name, history, instrument, design, seed, frames=frames, detector=detector)
-        told[name] = _truth(history, design, series)
-    truth = {
-        "seed": seed,
-        "run": {"cycles": cycles, "hours": hours},
+                progress(f"{name}: {one}")
+            series[one] = _measure(folder, name, history, one, design, shift, plans[name][one], seed, detector)
+        told[name] = truth.of_cell(history, design, _shifted(DUMP, shift), series)
+        before = earlier.get(name, {}).get("series", {})
+        told[name]["series"] = {k: told[name]["series"].get(k, before.get(k)) for k in INSTRUMENTS if k in series or k in before}
+    end = max(float(history.time[-1]) + shift for history, _, shift in stories.values())
+    content = {
+        "run": run,
         "zero": str(START) + "Z",
+        "rules": truth.RULES,
         "links": list(LINKS),
-        "clocks": {name: _clock(one.clock) for name, one in INSTRUMENTS.items()},
+        "clocks": {name: truth.of_clock(one.clock, end) for name, one in INSTRUMENTS.items()},
         "cells": told,
     }
-    _keep_earlier(folder / "truth.json", truth)
-    (folder / "truth.json").write_text(json.dumps(_plain(truth), separators=(",", ":")) + "\n", encoding="ascii")
+    (folder / "truth.json").write_text(json.dumps(truth.plain(content), separators=(",", ":")) + "\n", encoding="ascii")
     path = folder / "beamtime.yaml"
-    path.write_text(configuration.text({name: list(cell["series"]) for name, cell in told.items()}, restarted=_restarted(told)), encoding="utf-8")
+    there = {name: list(cell["series"]) for name, cell in told.items()}
+    path.write_text(configuration.text(there, restarted=XAS_RESTART < end - 3000), encoding="utf-8")
     return path
 
 
-def _keep_earlier(path: Path, truth: dict[str, Any]) -> None:
-    """Keep what an earlier call of the same simulation told of other instruments: `only` and `without` write a beamtime in pieces."""
+def _earlier(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
+    """Give what an earlier call of the same simulation told: `only` and `without` write a beamtime in pieces."""
+    path = folder / "truth.json"
+    if not path.exists():
+        return {}
     try:
-        earlier = json.loads(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return
-    if any(earlier.get(key) != truth[key] for key in ("seed", "run")):
-        return
-    for name, cell in truth["cells"].items():
-        before = earlier.get("cells", {}).get(name, {}).get("series", {})
-        cell["series"] = {k: cell["series"].get(k, before.get(k)) for k in INSTRUMENTS if k in cell["series"] or k in before}
+        content = json.loads(path.read_text(encoding="ascii"))
+        before, cells = dict(content["run"]), dict(content["cells"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is not the truth of a simulation; give a new folder") from None
+    if before != run:
+        other = ", ".join(f"{key} {before.get(key)} (now {value})" for key, value in run.items() if before.get(key) != value)
+        raise ValueError(f"{folder} holds another simulation: {other}. Give a new folder, or remove this one: files of both would be mixed")
+    return cells
 
 
 def _chosen(only: Iterable[str] | None, without: Iterable[str]) -> list[str]:
     wanted, left = (set(only) if only is not None else set(INSTRUMENTS)), set(without)
     unknown = sorted((wanted | left) - set(INSTRUMENTS))
     if unknown:
-        raise ValueError(f"no instrument {', '.join(unknown)}; there are {', '.join(INSTRUMENTS)}")
+        raise ValueError(f"no instrument {', '.join(map(repr, unknown))}; there are {', '.join(INSTRUMENTS)}")
+    if not wanted - left:
+        raise ValueError("no instrument is left to be written")
     return [name for name in INSTRUMENTS if name in wanted - left]
 
 
@@ -185,30 +201,75 @@ def _stream(seed: int, *names: str) -> np.random.Generator:
     return np.random.default_rng([seed, *(int.from_bytes(n.encode(), "little") for n in names)])
 
 
-def _measure(folder: Path, cell: str, history: History, name: str, design: Design, seed: int, *, frames: int | None, detector: str | None) -> Told:
+def _story(name: str, number: int, seed: int, cycles: int, hours: float | None) -> tuple[History, Design, float]:
+    """Give what a cell does, what it is made of, and by how many seconds after zero it starts."""
+    shift = BETWEEN_CELLS * number
+    design = Design()
+    design = replace(design, temperature_step_at=design.temperature_step_at - shift)  # all cells sit in one holder
+    start = START + np.timedelta64(round(shift), "s")
+    return simulate_cell(start, _stream(seed, name, "cell"), cycles=cycles, hours=hours, design=design), design, shift
+
+
+def _shifted(span: tuple[float, float], shift: float) -> tuple[float, float]:
+    return span[0] - shift, span[1] - shift
+
+
+def _plan(story: tuple[History, Design, float], one: Instrument, number: int, cells: int, frames: int | None) -> tuple[np.ndarray, float]:
+    """Give when an instrument begins its exposures of a cell (s since the cell's start), and how much each may come late (s).
+
+    The cells take turns: the instrument goes round all of them once per `every`.
+    """
+    history, _, shift = story
+    if not one.every:
+        return np.array([]), 0.0
+    last = float(history.time[-1]) - 60.0 - one.exposure
+    gap = _shifted(one.gap, shift) if one.gap else (np.inf, np.inf)
+    if frames is None:
+        first = one.first + one.every * number / cells - shift
+        first += one.every * np.ceil((one.first - first) / one.every)
+        begin, every = np.arange(first, last, one.every), one.every
+        begin = begin[(begin + one.exposure + 20.0 < gap[0]) | (begin > gap[1])]
+    else:
+        left = gap[0] - one.exposure - 20.0
+        pause = gap[1] - left if gap[0] < last else 0.0
+        every = (last - one.first - pause) / frames
+        if every / cells < one.exposure + 0.1:
+            hours = (frames * cells * (one.exposure + 0.1) + pause) / 3600 + 1
+            raise ValueError(
+                f"{frames} frames of {one.exposure:g} s do not fit into {last / 3600:.1f} h; they would into --hours {np.ceil(hours):.0f}"
+            )
+        begin = one.first + every * (np.arange(frames) + number / cells)
+        begin = np.where(begin >= left, begin + pause, begin) if pause else begin
+    return begin, min(20.0, 0.5 * (every / cells - one.exposure))
+
+
+def _measure(
+    folder: Path,
+    cell: str,
+    history: History,
+    name: str,
+    design: Design,
+    shift: float,
+    plan: tuple[np.ndarray, float],
+    seed: int,
+    detector: str | None,
+) -> Told:
     one = INSTRUMENTS[name]
     place = folder / one.folder
     place.mkdir(exist_ok=True)
     rng = _stream(seed, cell, name)
     options = {**one.options, "design": design}
-    begin = np.array([])
-    if one.every:
-        last = history.time[-1] - 60.0 - one.exposure
-        every = one.every
-        if name == "xrd":
-            if frames is not None:
-                every = max(one.exposure + 0.1, (last - one.first) / frames)
-            if detector is not None:
-                options["detector"] = detector
-        begin = np.arange(one.first, last, every)
-        begin = begin + rng.uniform(0.0, min(20.0, 0.5 * (every - one.exposure)), begin.size)
-        if one.gap:
-            begin = begin[(begin + one.exposure < one.gap[0]) | (begin > one.gap[1])]
-        if name == "xrd" and frames is not None:
-            begin = begin[:frames]
-        if name == "xrd":
-            options["half_written"] = begin.size > options["frames_per_file"]  # of a single file something is to remain
-    return _writer(name)(Campaign(place, cell, history, one.clock, Beam([DUMP]), rng, begin, one.exposure, options))
+    begin, late = plan
+    begin = begin + rng.uniform(0.0, late, begin.size)
+    if name == "echem":
+        options["acquisitions"] = [a for a in options["acquisitions"] if a < history.time[-1]]
+    if name == "xrd":
+        options["detector"] = detector or "pilatus100k"
+        options["detector_rng"] = _stream(seed, "detector")  # its dead and hot pixels are the same whatever cell is in front of it
+        options["half_written"] = begin.size > options["frames_per_file"]  # of a single file something is to remain
+    restarts = tuple((when - shift, more) for when, more in one.clock.restarts)
+    clock = replace(one.clock, at=one.clock.at - shift, restarts=restarts)
+    return _writer(name)(Campaign(place, cell, history, clock, Beam([_shifted(DUMP, shift)]), rng, begin, one.exposure, options))
 
 
 _WRITERS = {
@@ -229,89 +290,3 @@ def _writer(name: str) -> Callable[[Campaign], Told]:
     """Give the function that writes this instrument's files; its libraries are imported now and not before."""
     module, function = _WRITERS[name]
     return cast("Callable[[Campaign], Told]", getattr(import_module(f"operando.simulate.{module}"), function))
-
-
-# --------------------------------------------------------------------------- what is true
-
-
-def _truth(history: History, design: Design, series: dict[str, Told]) -> dict[str, Any]:
-    return {
-        "start": str(history.start) + "Z",
-        "end_s": history.time[-1],
-        "design": dict(design.__dict__),
-        "dump_s": list(DUMP),
-        "onsets": _onsets(history),
-        "temperature_step": {"at_s": design.temperature_step_at, "K": design.temperature_step},
-        "series": {name: _series(history, one, name) for name, one in series.items()},
-    }
-
-
-def _series(history: History, told: Told, name: str) -> dict[str, Any]:
-    """Put together what is true of every frame of a series: when it was, what the cell did meanwhile, what a reducer should find."""
-    out: dict[str, Any] = {"facts": told.facts}
-    if name in ("holder", "beamline"):
-        return out  # thousands of rows that History tells in one sentence: the raw logs follow the cell's own states
-    files = list(dict.fromkeys(told.files))
-    out |= {
-        "files": files,
-        "file": [files.index(f) for f in told.files],
-        "index": told.index,
-        "begin_s": np.round(told.begin, 4),
-        "exposure_s": np.round(np.broadcast_to(told.exposure, told.begin.shape), 4),
-        "voltage_V": history.mean("voltage", told.begin, told.exposure),
-        "charge_C": history.mean("charge", told.begin, told.exposure),
-        "soc": history.mean("soc", told.begin, told.exposure),
-        "observables": told.observables,
-    }
-    out["inside"] = [bool(x) for x in (told.begin >= 0) & (told.begin + told.exposure <= history.time[-1])]
-    return out
-
-
-def _onsets(history: History) -> list[dict[str, Any]]:
-    """Give where the H2 -> H3 transition is a tenth and half through, in every half cycle: time, charge and voltage."""
-    h = history.states
-    out = []
-    for half in np.unique(h["half_cycle"]):
-        inside = np.flatnonzero((h["half_cycle"] == half) & (h["current"] != 0))
-        progress = h["h3_progress"][inside]
-        if inside.size < 2 or progress.max() < 0.5 or progress.min() > 0.1:
-            continue
-        rising = half % 2 == 0
-        order = progress if rising else progress[::-1]
-        times = history.time[inside] if rising else history.time[inside][::-1]
-        for level in (0.1, 0.5):
-            t = float(np.interp(level, order, times))
-            out.append(
-                {
-                    "half_cycle": int(half),
-                    "progress": level,
-                    "time_s": t,
-                    "charge_C": float(history.at("charge", t)),
-                    "voltage_V": float(history.at("voltage", t)),
-                }
-            )
-    return out
-
-
-def _clock(clock: SourceClock) -> dict[str, Any]:
-    return {"offset_s": clock.offset, "drift": clock.drift, "at_s": clock.at, "zone": clock.zone, "restarts_s": [list(r) for r in clock.restarts]}
-
-
-def _restarted(told: dict[str, Any]) -> bool:
-    """Say whether any cell's run is long enough for the restart of the absorption computer to lie in it."""
-    return any(cell["end_s"] > XAS_RESTART + 3000 for cell in told.values())
-
-
-def _plain(value: Any) -> Any:
-    """Make what JSON can hold: numbers to seven digits, arrays as lists, NaN as null."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float):
-        return None if value != value else float(f"{value:.9g}") if abs(value) > 1e4 else float(f"{value:.7g}")
-    return str(value) if isinstance(value, Path) else value

@@ -1,12 +1,12 @@
 r"""EC-Lab text exports (.mpt) of the simulated cell: galvanostatic cycling (GCPL) linked with impedance (PEIS).
 
-Format as EC-Lab 11 writes it: latin-1, CRLF, `EC-Lab ASCII FILE`, `Nb header lines : N`, settings, `Loop k from point number a to b`, one line of
-column names separated by tabs, one line a record; decimal commas, as a computer with a French or German setting exports. Linked techniques
-of one acquisition share its start stamp, a wall clock without a zone, and count `time/s` from it; a continued acquisition counts on from
-the same stamp. `<I>` is the mean over the interval that ends at its record, `(Q-Qo)` the exact integral of the current.
+Format as EC-Lab 11 writes it: latin-1, CRLF, `EC-Lab ASCII FILE`, `Nb header lines : N`, settings (of PEIS with `Loop k from point number
+a to b`), one line of column names separated by tabs, one line a record; decimal commas, as a computer with a French or German setting
+exports. Linked techniques of one acquisition share its start stamp, a wall clock without a zone, and count `time/s` from it; a continued
+acquisition counts on from the same stamp. `<I>` is the mean over the interval that ends at its record, `(Q-Qo)` the exact integral of the current.
 
 The record conditions are those of the real thing: every 30 s or 5 mV, and both sides of a current step. While a sweep runs the GCPL file is
-silent and the PEIS file speaks. The header's mass is false, as it often is.
+silent and the PEIS file speaks. The header's mass and area are false, as they often are.
 """
 
 from __future__ import annotations
@@ -100,12 +100,12 @@ def write(campaign: Campaign) -> Told:
     files: list[str] = []
     begin = -np.inf
     for number, end in enumerate(ends, 1):
-        name = f"{campaign.cell}_{number:02d}"
+        name = f"{campaign.cell}_run{number}"
         inside = (records["time"] > begin) & (records["time"] <= end)
-        _write_gcpl(campaign, design, f"{name}_GCPL_C01.mpt", {k: v[inside] for k, v in records.items()})
+        _write_gcpl(campaign, design, f"{name}_01_GCPL_C01.mpt", {k: v[inside] for k, v in records.items()})
         some = [s for s in sweeps if begin < s["time"][0] <= end]
-        _write_peis(campaign, f"{name}_PEIS_C01.mpt", some)
-        files += [f"{name}_PEIS_C01.mpt"] * len(some)
+        _write_peis(campaign, f"{name}_02_PEIS_C01.mpt", some)
+        files += [f"{name}_02_PEIS_C01.mpt"] * len(some)
         begin = end
     first = np.array([s["time"][0] for s in sweeps])
     last = np.array([s["time"][-1] for s in sweeps])

@@ -77,6 +77,8 @@ LINKS: tuple[dict[str, Any], ...] = (
     {"x": "carbonate", "y": "interphase_resistance", "lag_s": CARBONATE_LAG, "kind": "y follows x, beyond the state of charge"},
     {"x": "h3_progress", "y": "charge_transfer_resistance", "lag_s": 0.0, "kind": "y follows x; both are functions of the state of charge"},
     {"x": "temperature", "y": "ohmic_resistance", "lag_s": 0.0, "kind": "y follows x, beyond the state of charge"},
+    {"x": "temperature", "y": "interphase_resistance", "lag_s": 0.0, "kind": "y follows x, beyond the state of charge"},
+    {"x": "temperature", "y": "charge_transfer_resistance", "lag_s": 0.0, "kind": "y follows x, beyond the state of charge"},
     {"x": "coordinated_fraction", "y": "interphase_resistance", "lag_s": None, "kind": "nothing but the cycling and time in common"},
     {"x": "coordinated_fraction", "y": "charge_transfer_resistance", "lag_s": None, "kind": "nothing but the cycling in common"},
     {"x": "disorder", "y": "interphase_resistance", "lag_s": None, "kind": "nothing but time in common"},
@@ -118,7 +120,7 @@ class Design:
     inventory_loss: float = 0.054  # C bound per nm of interphase
     temperature: float = 25.0  # degC
     temperature_step: float = 2.0  # K
-    temperature_step_at: float = 45_000.0  # s
+    temperature_step_at: float = 45_800.0  # s; between two sweeps
 
     @property
     def oxide_capacity(self) -> float:
@@ -191,7 +193,7 @@ class _Run:
         return float(volts)
 
     def hold(self, current: float, step: int, seconds: float, stop: float | None = None) -> bool:
-        """Keep a current for some time, or until the voltage passes `stop`; say whether it did."""
+        """Keep a current for some time, or until the voltage reaches `stop`; say whether it did."""
         if current and np.sign(current) != self.sign:
             if self.sign:
                 self.half_cycle += 1
@@ -204,14 +206,26 @@ class _Run:
         for _ in range(max(1, round(seconds / self.dt))):
             if stop is not None and (volts - stop) * np.sign(current) >= 0:
                 return True
-            self.t += self.dt
-            self.charge += current * self.dt
-            grown = self.design.interphase_growth / self.thickness * self.dt
-            self.thickness += grown
-            self.lost += self.design.inventory_loss * grown
-            self.modes = self.modes * self.decay + current * self.resistances * (1 - self.decay)
+            before, was = (self.t, self.charge, self.thickness, self.lost, self.modes), volts
+            self._go_on(current, self.dt)
             volts = self.record(current, step)
+            if stop is not None and (volts - stop) * np.sign(current) > 0:  # the potentiostat stops within milliseconds, not at our next step
+                self.rows.pop()
+                self.t, self.charge, self.thickness, self.lost, self.modes = before
+                self._go_on(current, max(1e-2, self.dt * (stop - was) / (volts - was)))
+                self.record(current, step)
+                return True
         return False
+
+    def _go_on(self, current: float, seconds: float) -> None:
+        """Let the cell go on under a current for a time within which nothing else changes."""
+        self.t += seconds
+        self.charge += current * seconds
+        grown = self.design.interphase_growth / self.thickness * seconds
+        self.thickness += grown
+        self.lost += self.design.inventory_loss * grown
+        decay = self.decay if seconds == self.dt else np.exp(-seconds / self.times)
+        self.modes = self.modes * decay + current * self.resistances * (1 - decay)
 
     def sweep(self) -> None:
         self.hold(0.0, PAUSE, self.design.pause)
@@ -326,7 +340,7 @@ def _finish(d: Design, run: _Run, slow: dict[str, np.ndarray], dt: float) -> tup
     lowest, highest = states["charge"][first].min(), states["charge"][first].max()
     states["soc"] = (states["charge"] - lowest) / (highest - lowest)
     states["coordinated_fraction"] = 0.33 + 0.06 * (states["soc"] - 0.5) + 0.012 * np.interp(time, grid, slow["breath"])
-    states["electrode_thickness"] = 60.0 * (1 + 0.10 * y) + 0.25 * (states["interphase_thickness"] - d.interphase_start)
+    states["electrode_thickness"] = 60.0 * (1 + 0.10 * y)
     states["disorder"] = 1.0 - np.exp(-time / 36_000.0)
     states["damaged_fraction"] = 0.25 * (1.0 - np.exp(-time / 50_000.0))
     return time, states

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 _HEAD = """\
-# One simulated cell, every instrument of a beamtime, each with a clock of its own. README.md says what each trap is; truth.json what is true.
+# Simulated, every instrument of a beamtime, each with a clock of its own. README.md says what each trap is; truth.json what is true.
 title: simulated NMC811 | graphite, three cycles with GITT and impedance
 timezone: Europe/Paris              # for instruments whose files carry no zone
 
@@ -94,7 +94,7 @@ _CELL = """\
       capacity: 2.81 mAh
       chemistry: NMC811|graphite
       electrolyte: 1 M LiPF6 EC:EMC
-      n_p_ratio: 1.2
+      n_p_ratio: 1.3
 """
 _ECHEM = "    echem: {{from: cycler{suffix}}}\n"
 _SERIES: dict[str, str] = {

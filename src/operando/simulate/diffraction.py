@@ -38,9 +38,10 @@ def write(campaign: Campaign) -> Told:
     Parameters
     ----------
     campaign
-        Options: `detector` (`pilatus100k` or `eiger4m`), `frames_per_file` (24), `mean_counts` (per good pixel, of the first state at nominal
-        beam, 2.5), `copper_ripple` (relative standard deviation of the Cu rings with azimuth, 0.05), `bins` (of q, 900) and `half_written`: the
-        last file was never finished, its bytes stop at 60 %, in the frames as well as in the patterns.
+        Options: `detector` (`pilatus100k` or `eiger4m`), `detector_rng` (chance of the detector's own dead and hot pixels; by default the
+        campaign's), `frames_per_file` (24), `mean_counts` (per good pixel, of the first state at nominal beam, 2.5), `copper_ripple` (relative
+        standard deviation of the Cu rings with azimuth, 0.05), `bins` (of q, 900) and `half_written`: the last file was never finished, its
+        bytes stop at 60 %, in the frames as well as in the patterns.
 
     Returns
     -------
@@ -128,7 +129,7 @@ class _Instrument:
         self.detector, self.truth, self.exposure = detector, truth, campaign.exposure
         self.rng = campaign.rng
         self.view = View(detector, st.WAVELENGTH)
-        self.mask = pixel_mask(self.view, campaign.rng)
+        self.mask = pixel_mask(self.view, campaign.options.get("detector_rng", campaign.rng))
         self.bins = RadialBins(self.view, self.mask == 0, int(campaign.options.get("bins", 900)))
         self.powder = powder.Powder(float(np.degrees(self.view.two_theta.max())))
         place = np.maximum(np.degrees(self.view.two_theta) - self.powder.two_theta[0], 0.0) / powder.STEP
@@ -243,6 +244,7 @@ def _facts(campaign: Campaign, instrument: _Instrument) -> dict[str, Any]:
         "monitor_rate_per_s": MONITOR_RATE,
         "stamp_latency_s": list(LATENCY),
         "copper_ripple": float(campaign.options.get("copper_ripple", 0.05)),
+        "copper_ripple_rule": "relative standard deviation along the ring; over the part of it that is seen the Cu lines may be that much off",
         "beam_dumps_s": [list(d) for d in campaign.beam.dumps],
         "oxide_loading_mg_cm2": powder.OXIDE_LOADING,
         "carbon_loading_mg_cm2": powder.CARBON_LOADING,

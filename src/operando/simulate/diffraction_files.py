@@ -146,5 +146,5 @@ def create_integrated(
     for name in ("I", "I_errors"):
         data.create_dataset(name, (n, bins.q.size), np.float32, chunks=chunk, compression="gzip", compression_opts=6, shuffle=True)
         data[name].attrs["units"] = "counts"
-    data["I"].attrs["long_name"] = "intensity"
+    data["I"].attrs["long_name"] = "intensity: counts / (relative solid angle x polarisation), not normalised to the monitor"
     return file

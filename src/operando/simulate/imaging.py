@@ -163,6 +163,8 @@ def write(campaign: Campaign) -> Told:
         "flat": f"{cell}_flat.tif",
         "dark": f"{cell}_dark.tif",
         "log": f"{cell}_imaging_log.csv",
+        "edge_rule": "row of the edge (half of the step) in the picture = edge_position + drift_y; 0 is the centre of the first row",
+        "drift_rule": "what lies at (y, x) in the sample is seen at (y + drift_y, x + drift_x)",
         "texture_rule": "a particle at depth d lies at row collector + d (edge - collector)",
     }
     return Told(files, pages, begin, campaign.exposure, told, facts)

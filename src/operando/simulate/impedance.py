@@ -58,8 +58,8 @@ def impedance_at(history: History, t: np.ndarray, frequency: np.ndarray, design:
 
 
 def sweep_frequencies(highest: float = 1e5, lowest: float = 0.05, per_decade: int = 6) -> np.ndarray:
-    """Give the frequencies of a sweep (Hz), high to low, as the potentiostat spaces them."""
-    return np.asarray(highest * 10.0 ** (-np.arange(int(np.floor(np.log10(highest / lowest) * per_decade)) + 1) / per_decade))
+    """Give the frequencies of a sweep (Hz), high to low: evenly spaced in logarithm, both ends included, about `per_decade`."""
+    return np.geomspace(highest, lowest, round(np.log10(highest / lowest) * per_decade) + 1)
 
 
 def sweep_times(frequency: np.ndarray) -> np.ndarray:

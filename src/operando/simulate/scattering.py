@@ -274,6 +274,8 @@ def _facts(particle: Particle, alone: str) -> dict[str, Any]:
         "particle_diameter_angstrom": DIAMETER,
         "atoms": {"Ni": int(particle.nickel.sum()), "O": int((~particle.nickel).sum())},
         "first_shell": first,
+        "first_shell_distance_rule": "distance of the pairs: the peak of r G(r); that of G(r) lies lower by about sigma2 / r",
+        "sample": "the nanocrystals alone, as after subtracting everything else but a smooth background; they are not in the diffraction patterns",
         "sigma2": "2 u_iso (1 - correlation / r^2) + (strain r)^2; in r G(r) a pair is a Gaussian of this variance at r (form factors divided out)",
         "correlation_angstrom2": CORRELATION,
         "coherence_length": "r at which (1 - 3x/2 + x^3/2) sqrt(2 u_iso / (2 u_iso + (strain r)^2)) = 1/e, x = r / diameter",
