@@ -82,3 +82,18 @@ def test_a_wrong_answer_is_shown_and_fails() -> None:
     question = recovery.Question("a: b", lambda b: wrong)
     assert recovery.table([(question, wrong)]).splitlines()[-1].endswith("WRONG")
     assert recovery.table([(question, None)]).splitlines()[-1].endswith("MISSING")
+
+
+def test_the_example_itself_is_never_built_in(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", str(root / "example_beamtime")]) == 1
+    assert "works on a copy" in capsys.readouterr().err
+
+
+def test_a_simulation_without_diffraction_is_drawn_and_asked_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from operando.simulate import simulate
+
+    simulate(tmp_path / "own", only=["echem", "xas", "holder"], cycles=1)
+    main(["demo", str(tmp_path / "own")])
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    assert sorted(p.name for p in (tmp_path / "own" / "figures").glob("*.png")) == ["alignment.png", "operando.png"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,10 @@ def run(folder: Path, *, seed: int | None = None, progress: Progress | None = No
 
 def _raw(folder: Path, seed: int | None, say: Progress) -> Path:
     """Put the raw files there, unless an earlier demo has."""
+    if folder.resolve() == EXAMPLE.resolve():
+        raise OperandoError("that is the example itself, and the demo works on a copy", file=folder, hint="operando demo, or operando demo DIR")
+    if folder.exists() and not folder.is_dir():
+        raise OperandoError("is a file", file=folder, expected="a new or empty folder")
     config = folder / "beamtime.yaml"
     if config.exists() and (folder / "truth.json").exists():
         if seed is not None:
@@ -108,12 +113,13 @@ def draw(store: Path, folder: Path, report: Any, *, progress: Progress | None = 
     say = progress or Silent()
     folder.mkdir(exist_ok=True)
     tree = open_beamtime(store)
-    xrd = tree["A/xrd/frames"].ds
-    made = {
-        "alignment": lambda: figures.alignment(report),
-        "operando": lambda: figures.operando(tree, "A", timezone=report.zone),
-        "xrd_against_charge": lambda: figures.waterfall(xrd, against="charge"),
-    }
+    made: dict[str, Callable[[], Any]] = {"alignment": lambda: figures.alignment(report)}
+    cell = next(iter(tree.children))
+    made["operando"] = lambda: figures.operando(tree, cell, timezone=report.zone)
+    if "xrd" in tree[cell].children:
+        xrd = tree[f"{cell}/xrd/frames"].ds
+        if "charge" in xrd.coords and xrd["charge"].notnull().any():
+            made["xrd_against_charge"] = lambda: figures.waterfall(xrd, against="charge")
     say.stage("draw", len(made))
     out = []
     for name, figure in made.items():
