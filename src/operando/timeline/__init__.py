@@ -13,6 +13,7 @@ VERSION = "3"
 _lazy = {
     "AlignmentReport": "report",
     "Clock": "clocks",
+    "Profile": "clocks",
     "Stream": "report",
     "align": "alignment",
     "align_frames": "alignment",
@@ -34,6 +35,7 @@ __all__ = [
     "VERSION",
     "AlignmentReport",
     "Clock",
+    "Profile",
     "Stream",
     "align",
     "align_frames",

@@ -25,6 +25,22 @@ _REACH = 9.22e9  # s from 1970 that datetime64[ns] reaches
 
 
 @dataclass(frozen=True)
+class Profile:
+    """How likely each offset of an estimated clock is, everything else (drift, gain ...) fitted anew at each.
+
+    Attributes
+    ----------
+    offset
+        Offsets at the clock's `at`, s, ascending.
+    log_likelihood
+        Natural logarithm, 0 at the most likely offset; errors that hang together are counted once.
+    """
+
+    offset: np.ndarray
+    log_likelihood: np.ndarray
+
+
+@dataclass(frozen=True)
 class Clock:
     """One instrument's clock against the cell's timeline.
 
@@ -44,7 +60,7 @@ class Clock:
     method, evidence, status
         How it was found, in one of `METHODS`; on what grounds, in words; whether it may be used, one of `STATUSES`.
     profile
-        Likelihood profile of an estimate, whatever its method keeps; takes no part in comparisons.
+        Likelihood of other offsets (`Profile`), where it was estimated; takes no part in comparisons.
 
     Raises
     ------
@@ -69,7 +85,7 @@ class Clock:
     method: str = "given"
     evidence: str = ""
     status: str = "ok"
-    profile: Any = field(default=None, compare=False, repr=False)
+    profile: Profile | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("offset", "drift", "uncertainty", "drift_uncertainty", "covariance"):
@@ -110,7 +126,18 @@ class Clock:
         -------
         tuple
             Times of the same kind, and 1 sigma of each in s.
+
+        Raises
+        ------
+        ClockError
+            An estimate that supports no correction (`status` is not `ok`), or times that cannot be written.
         """
+        if self.status != "ok":
+            raise ClockError(
+                "a clock estimate that does not support a correction",
+                found=f"status {self.status} ({self.method}: {self.evidence})",
+                hint="give the clock in beamtime.yaml, with an uncertainty that covers what is not known, or align without one",
+            )
         times = np.asarray(t)
         if times.dtype.kind == "M":
             ns = times.astype("datetime64[ns]").astype(np.int64)
@@ -247,12 +274,6 @@ def correct(source_ns: np.ndarray, segment: np.ndarray, clock: Clock | Mapping[i
             continue
         if not isinstance(one, Clock):
             raise ClockError("not a clock", found=repr(one)[:80], expected="operando.Clock(offset=..., uncertainty=...)")
-        if one.status != "ok":
-            raise ClockError(
-                "a clock estimate that does not support a correction",
-                found=f"status {one.status} ({one.method}: {one.evidence})",
-                hint="give the clock in beamtime.yaml, with an uncertainty that covers what is not known, or align without one",
-            )
         here = segment == number
         times = source_ns[here].view("datetime64[ns]")
         one = used[int(number)] = one.anchored(times[0])
