@@ -282,6 +282,69 @@ def correct(source_ns: np.ndarray, segment: np.ndarray, clock: Clock | Mapping[i
     return corrected, sigma, used
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where the seconds of `common_seconds` begin: each list at an origin of its own, whole seconds apart."""
+
+    source_ns: int
+    apart: float
+
+    def stamp(self, seconds: float) -> np.datetime64:
+        """Give the stamp of the source that lies so many seconds after its origin."""
+        return np.datetime64(self.source_ns + round(seconds * _NS), "ns")
+
+
+def common_seconds(t_echem: Any, t_source: Any, what: str) -> tuple[np.ndarray, np.ndarray, Origin]:
+    """Write two lists of times as seconds near zero, so that no arithmetic on them loses digits.
+
+    Parameters
+    ----------
+    t_echem, t_source
+        datetime64 or seconds, of any origin but the same; a time that is not known (NaT, NaN) stays NaN.
+    what
+        What they are the times of, for messages.
+
+    Returns
+    -------
+    tuple
+        Seconds of each from its own first full second, and those origins: a source's seconds + offset = electrochemistry's seconds, if
+        `Origin.apart` is added to the offset.
+
+    Raises
+    ------
+    ClockError
+        They are no times, or not of one dimension, or one list has dates and the other has numbers.
+    """
+    lists = [np.asarray(t) for t in (t_echem, t_source)]
+    for t in lists:
+        if t.ndim != 1 or (t.size and t.dtype.kind not in "Mfiu"):
+            raise ClockError(f"the times of {what} are no list of times", found=f"{t.dtype} of shape {t.shape}", expected="datetime64 or seconds")
+    if all(t.size for t in lists) and len({t.dtype.kind == "M" for t in lists}) == 2:
+        raise ClockError(
+            f"the times of {what} are dates in one list and numbers in the other",
+            found=f"{lists[0].dtype} by the electrochemistry, {lists[1].dtype} by the source",
+            expected="both datetime64 (UTC), or both seconds from the same moment",
+        )
+    seconds, origins = [], []
+    for t in lists:
+        if t.dtype.kind == "M":
+            ns = t.astype("datetime64[ns]")
+            known = ~np.isnat(ns)
+            whole = ns.astype(np.int64)
+            origin = int(whole[known].min()) // _NS * _NS if known.any() else 0
+            seconds.append(np.where(known, (whole - origin) / _NS, np.nan))
+        else:
+            values = t.astype(np.float64)
+            values = np.where(np.isfinite(values), values, np.nan)
+            first = float(np.floor(np.nanmin(values))) if np.isfinite(values).any() else 0.0
+            if abs(first) > _REACH:
+                raise ClockError(f"the times of {what} are out of range", found=f"{first:g} s", expected="seconds, not nanoseconds")
+            origin = int(first) * _NS
+            seconds.append(values - first)
+        origins.append(origin)
+    return seconds[0], seconds[1], Origin(origins[1], (origins[0] - origins[1]) / _NS)
+
+
 def _stamp(at: Any, zone: str | None = None, *, strict: bool = False) -> np.datetime64:
     try:
         stamp, zoned = as_stamps(at)
