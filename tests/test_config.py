@@ -111,6 +111,31 @@ def test_further_keys_of_about_are_kept(tmp_path: Path) -> None:
     assert said.with_units()["binder"] == "PVDF 3 %"
 
 
+def logged(more: str) -> str:
+    """Give a configuration with a source that is no electrochemistry and has further keys."""
+    return f"sources:\n  s: {{loader: csv, files: a.csv, {more}}}\ncells:\n  A: {{series: {{log: {{from: s}}}}}}\n"
+
+
+def test_clocks_that_are_to_be_found(tmp_path: Path) -> None:
+    clock = read(tmp_path, logged("clock: {events: {channel: shutter, search: 10 min}}")).sources["s"].clock
+    assert not isinstance(clock, list | None)
+    assert clock.events is not None
+    assert (clock.events.channel, clock.events.search, clock.events.echem, clock.events.from_) == ("shutter", 600.0, "current_steps", None)
+    assert not clock.says_numbers
+    for text in ("{suggest: true}", "{suggest: {}}", "{suggest: {marker: a}}"):
+        clock = read(tmp_path, logged(f"clock: {text}")).sources["s"].clock
+        assert not isinstance(clock, list | None)
+        assert clock.suggest is not None
+    clock = read(tmp_path, logged("clock: {suggest: false, offset: 3 s, method: physics}")).sources["s"].clock
+    assert not isinstance(clock, list | None)
+    assert (clock.suggest, clock.method, clock.says_numbers) == (None, "physics", True)
+
+
+@pytest.mark.parametrize("found", ["events: {}", "events: {edge: both}", "shared_signal: {channel: ai}", "suggest: true"])
+def test_the_clock_of_the_electrochemistry_is_not_found_against_itself(tmp_path: Path, found: str) -> None:
+    assert "is the timeline" in refused(tmp_path, source(f"clock: {{{found}}}"))
+
+
 def test_clocks_by_segment(tmp_path: Path) -> None:
     clock = read(tmp_path, source("clock: [{segment: 0, offset: 1 s}, {segment: 1, offset: 2 s}]")).sources["s"].clock
     assert isinstance(clock, list)
@@ -235,8 +260,16 @@ def test_zones_refused_with_advice(tmp_path: Path, zone: str, said: str) -> None
         (("uncertainty: 1 s", "uncertainty: -1 s"), ["line 5", "out of range", ">= 0"]),
         (("drift: 12 ppm", "drift: 12"), ["without its unit", "write 12 ppm"]),
         (("at: 2026-06-03T10:00:00", "at: noon"), ["line 5", "not a date with time", "noon"]),
-        (("offset: -37 s", "events: log.csv"), ["this version takes given clocks only", "uncertainty"]),
-        (("offset: -37 s", "suggest: true"), ["this version takes given clocks only"]),
+        (("offset: -37 s", "events: log.csv"), ["line 5", "sources.id31.clock.events", "a mapping", "from, channel"]),
+        (("offset: -37 s", "events: {from: log}"), ["line 5", "there is no source 'log'", "id31"]),
+        (("offset: -37 s", "events: {form: id31}"), ["line 5", "'form'", "did you mean 'from'?"]),
+        (("offset: -37 s", "events: {edge: up}"), ["line 5", "not one of the words", "rise, fall or both"]),
+        (("offset: -37 s", "events: {search: 10}"), ["line 5", "without its unit", "write 10 s"]),
+        (("offset: -37 s", "events: {cell: Z}"), ["line 5", "there is no cell 'Z'"]),
+        (("offset: -37 s", "events: {}, shared_signal: {channel: ai}"), ["line 5", "found in one way"]),
+        (("offset: -37 s", "shared_signal: {from: id31}"), ["line 5", "'channel' is missing"]),
+        (("offset: -37 s", "suggest: maybe"), ["line 5", "sources.id31.clock.suggest"]),
+        (("offset: -37 s", "method: guess"), ["line 5", "not one of the words", "given or physics"]),
         (("offset: -37 s", "segment: 1"), ["stands in a list of clocks only"]),
         (("from: id31", "from: id13"), ["line 12", "there is no source 'id13'", "did you mean 'id31'?"]),
         (("{from: id31, ", "{form: id31, "), ["line 12", "where its frames come from is not said", "did you mean 'from' by 'form'?"]),

@@ -43,7 +43,8 @@ def test_the_template_names_every_key() -> None:
     from operando import config as models
 
     text = (FOLDER / "beamtime.template.yaml").read_text(encoding="utf-8")
-    for model in (models.BeamtimeConfig, models.SourceConfig, models.ClockConfig, models.CellConfig, models.About, models.SeriesConfig):
+    clocks = (models.ClockConfig, models.EventsConfig, models.SharedSignalConfig, models.SuggestConfig)
+    for model in (models.BeamtimeConfig, models.SourceConfig, *clocks, models.CellConfig, models.About, models.SeriesConfig):
         for name, field in model.model_fields.items():
             assert f"{field.alias or name}:" in text or name in ("first_frame", "part"), f"{model.__name__}.{name} is not in the template"
 

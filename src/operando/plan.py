@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from operando.config import GENERAL_SOURCE_KEYS, BeamtimeConfig, SeriesConfig, SourceConfig
+from operando.config import GENERAL_SOURCE_KEYS, BeamtimeConfig, ClockConfig, SeriesConfig, SourceConfig
 from operando.contract import ConfigError
 from operando.loaders import FileTimes, Loader, check_options, expand, get_loader
 from operando.loaders.presets import preset_options
@@ -82,10 +82,17 @@ class Reading:
         return Path(name[len(base) + 1 :] if name.startswith(base + os.sep) else name).as_posix()
 
 
-def _plain_clock(clock: Any) -> Any:
+def _plain_clock(clock: ClockConfig | list[ClockConfig] | None) -> Any:
+    """Write a clock as plain values: numbers only where some are given, so that what is known beforehand can be told from defaults."""
+    if isinstance(clock, list):
+        return [_plain_clock(one) for one in clock]
     if clock is None:
         return None
-    return [one.model_dump(exclude_none=True) for one in clock] if isinstance(clock, list) else clock.model_dump(exclude_none=True)
+    asked = {"events", "shared_signal", "suggest"}
+    words = clock.model_dump(exclude_none=True, exclude=asked)
+    if clock.events or clock.shared_signal or clock.suggest:
+        words = words if clock.says_numbers else {k: v for k, v in words.items() if k == "segment"}
+    return words | clock.model_dump(exclude_none=True, include=asked)
 
 
 def _plain(value: Any) -> Any:
@@ -255,7 +262,9 @@ def keys_of(parts: Iterable[Part]) -> list[str]:
 
 
 def alignment_key(version: str, frames: Iterable[str], zone: str | None, clock: Any, others: Iterable[str] = (), settings: Any = None) -> str:
-    """Stage key of an alignment: intervals, zone, clock, and the electrochemistry's own keys."""
+    """Stage key of an alignment: intervals, zone, clock (what is only suggested takes no part), and the electrochemistry's own keys."""
+    applied = [{k: v for k, v in one.items() if k != "suggest"} for one in (clock if isinstance(clock, list) else [clock] if clock else [])]
+    clock = applied if isinstance(clock, list) else applied[0] if applied and applied[0] else None
     return content_key("alignment", version, list(frames), zone, _plain(clock), list(others), _plain(settings))
 
 

@@ -8,13 +8,14 @@ import numpy as np
 import xarray as xr
 
 from operando import plan
+from operando.beamtime import clocks
 from operando.beamtime.frames import with_setups
 from operando.beamtime.outcome import Outcome, Progress
 from operando.config import BeamtimeConfig
 from operando.contract import OperandoError
 from operando.store import Store
 from operando.timeline import VERSION as TIMELINE_VERSION
-from operando.timeline import align_frames, annotate, check_zone, clocks_from_config, echem_timeline, place, without_frames
+from operando.timeline import align_frames, annotate, check_zone, echem_timeline, place, without_frames
 
 COORDS = ("time", "source_time", "exposure", "segment", "setup", "quality", "stamp", "position", "live_time", "source", "source_index")
 
@@ -28,7 +29,7 @@ def check_clock(reading: plan.Reading) -> None:
         Naming the source.
     """
     try:
-        clocks_from_config(reading.clock, localise=reading.zone)
+        clocks.given(reading)
         if reading.zone is not None:
             check_zone(reading.zone)
     except OperandoError as error:
@@ -37,7 +38,7 @@ def check_clock(reading: plan.Reading) -> None:
 
 
 Placed = tuple[dict[tuple[str, str], xr.Dataset], Any]
-"""(cell, series) -> the coordinates that place its frames, on UTC; and the source's clock."""
+"""(cell, series) -> the coordinates that place its frames, on UTC; and the source's clock as far as beamtime.yaml gives it."""
 
 
 def _placed(store: Store, reading: plan.Reading) -> Placed:
@@ -51,8 +52,7 @@ def _placed(store: Store, reading: plan.Reading) -> Placed:
         rows = [entry["rows"][1] - entry["rows"][0] for entry in entries]
         ranks.append(np.repeat(np.array([entry["t0"] for entry in entries], np.int64), rows))
         files.append(np.repeat(np.array([entry["file"] for entry in entries], dtype=object), rows))
-    clock = clocks_from_config(reading.clock, localise=reading.zone)
-    placed, anchored = place(pieces, ranks, files, reading.zone, clock)
+    placed, anchored = place(pieces, ranks, files, reading.zone, clocks.given(reading))
     return dict(zip(where, placed, strict=True)), anchored
 
 
@@ -94,32 +94,35 @@ def align(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any, o
     sources = {id(r): Source(store, r) for r in everything}
     for source in sources.values():
         _say_unused_clocks(source, outcome)
-    for cell in config.cells:
-        consumers = [(sources[id(r)], c) for r in everything for c in r.consumers if c.cell == cell]
-        echem_key, echem = "", _Late(lambda: None)
-        for source, consumer in consumers:
+    consumers = {cell: [(sources[id(r)], c) for r in everything for c in r.consumers if c.cell == cell] for cell in config.cells}
+    timelines: dict[str, tuple[str, _Late]] = {}
+    for cell, here in consumers.items():
+        for source, consumer in here:
             if consumer.series == "echem" and store.parts(cell, "echem", "frames"):
                 try:
-                    echem_key, echem = _align_echem(config, source, cell, writer, outcome)
+                    timelines[cell] = _align_echem(config, source, cell, writer, outcome)
                 except OperandoError as error:
                     error.file = error.file or f"source {source.reading.source} ({consumer.address})"
                     outcome.problems.append(error)
-                    echem_key = "failed"
+                    timelines[cell] = ("failed", _Late(lambda: None))
                     writer.drop(store.parts(cell, "echem", "alignment"))  # it speaks of other files
                 progress.step()
-        sensors = _sensors(consumers, store)
-        for source, consumer in consumers:
+    found = _Clocks(list(sources.values()), {cell: t for cell, t in timelines.items() if t[0] != "failed"}, outcome)
+    for cell, here in consumers.items():
+        echem_key, echem = timelines.get(cell, ("", _Late(lambda: None)))
+        sensors = _sensors(here, store, found)
+        for source, consumer in here:
             if consumer.series == "echem":
                 continue
             for name in with_setups(store, cell, consumer.series):
                 if not store.parts(cell, name, "frames"):
                     continue
                 mine = {k: v for k, v in sensors.items() if k != name}
-                key = source.key([echem_key, *(f"{k}:{v[0]}" for k, v in sorted(mine.items()))])
-                if any(p.key == key for p in store.parts(cell, name, "alignment")):
-                    continue
                 try:
-                    placed, clock = source.placed()
+                    key = source.key([echem_key, *found.key(source), *(f"{k}:{v[0]}" for k, v in sorted(mine.items()))])
+                    if any(p.key == key for p in store.parts(cell, name, "alignment")):
+                        continue
+                    placed, clock = source.placed()[0], found.of(source)
                     joined = {k: late() for k, (_, late) in mine.items()}
                     made = align_frames(placed[cell, name], echem(), clock, sensors=joined or None)
                     replace(writer, cell, name, "alignment", made, key)
@@ -131,15 +134,74 @@ def align(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any, o
             progress.step()
 
 
+class _Clocks:
+    """The clock of each source: as beamtime.yaml gives it, or found against the electrochemistry when first needed."""
+
+    def __init__(self, sources: list[Source], timelines: dict[str, tuple[str, _Late]], outcome: Outcome) -> None:
+        self.sources, self.timelines, self.outcome = sources, timelines, outcome
+        self.known: dict[int, Any] = {}
+
+    def key(self, source: Source) -> list[str]:
+        """Say what an estimate rests on: the electrochemistry and the frames of the source that recorded the same."""
+        out: list[str] = []
+        for _, name, spec in clocks.asked(source.reading):
+            cell = clocks.cell_of(source.reading, spec, self.timelines)
+            out += [f"clock {clocks.VERSION}", self.timelines[cell][0] if cell else ""]
+            named = {name, spec.get("echem", "")}
+            out += [s.key([]) for s in self.sources if s.reading.source in named or any(c.series in named for c in s.reading.consumers)]
+        return out
+
+    def of(self, source: Source) -> Any:
+        """Give the clock to align with; what an estimate that does not tell leaves open is said once."""
+        _, given = source.placed()
+        if not clocks.asked(source.reading):
+            return given
+        if id(source) not in self.known:
+            segments = np.unique(np.concatenate([ds["segment"].values for ds in source.placed()[0].values()]))
+            try:
+                clock, estimates = clocks.find(source.reading, given, segments, self.timelines, self._witness, self._series)
+            except OperandoError as error:
+                self.known[id(source)] = error
+                raise
+            self.known[id(source)] = clock
+            for one in estimates:
+                if not one.applied:
+                    where = f", segment {one.segment}" if one.segment is not None else ""
+                    instead = "the numbers given are used" if given is not None else "its frames stay as stamped and are marked TIME_UNCERTAIN"
+                    self.outcome.messages.append(f"source {source.reading.source}{where}: no clock found ({one.clock.evidence}); {instead}")
+        if isinstance(self.known[id(source)], OperandoError):
+            raise self.known[id(source)]
+        return self.known[id(source)]
+
+    def _witness(self, name: str, channel: str | None) -> clocks.Witness:
+        pieces = []
+        for source in (s for s in self.sources if s.reading.source == name):
+            for (cell, series), ds in source.placed()[0].items():
+                frames = source.store.read(cell, series, "frames")
+                if channel is not None and channel in frames.variables and channel not in ds.variables:
+                    ds = ds.assign({channel: ("time", frames[channel].values)}) if frames[channel].dims == ("time",) else ds
+                pieces.append(ds)
+        return clocks.witness(pieces, channel, name)
+
+    def _series(self, cell: str, name: str) -> xr.Dataset:
+        if name == "echem":
+            return self.timelines[cell][1]()
+        for source in self.sources:
+            placed, given = source.placed()
+            if (cell, name) in placed and not clocks.asked(source.reading):
+                return annotate(placed[cell, name], align_frames(placed[cell, name], None, given))
+        raise clocks.no_series(cell, name)
+
+
 def _say_unused_clocks(source: Source, outcome: Outcome) -> None:
     """Name clocks of a list that no frame stands in: the restart they were written for was not found."""
     if not isinstance(source.reading.clock, list):
         return
     try:
-        placed, clock = source.placed()
+        placed, _ = source.placed()
     except OperandoError:
         return  # said where it is aligned
-    unused = without_frames(clock, list(placed.values()))
+    unused = without_frames([int(entry["segment"]) for entry in clocks.entries(source.reading)], list(placed.values()))
     if unused:
         outcome.messages.append(f"source {source.reading.source}: {unused}")
 
@@ -148,7 +210,7 @@ class Source:
     """A reading's frames as the store holds them, placed on UTC when first needed."""
 
     def __init__(self, store: Store, reading: plan.Reading) -> None:
-        self.reading = reading
+        self.store, self.reading = store, reading
         self.frames = plan.keys_of(part for address in series_of(store, reading) for part in store.parts(*address, "frames"))
         self.placed: Any = _Late(lambda: _placed(store, reading))
 
@@ -183,7 +245,7 @@ def _align_echem(config: BeamtimeConfig, source: Source, cell: str, writer: Any,
     return key, _Late(lambda: annotate(records(), store.read(cell, "echem", "alignment").load()))
 
 
-def _sensors(consumers: list[tuple[Source, plan.Consumer]], store: Store) -> dict[str, tuple[str, _Late]]:
+def _sensors(consumers: list[tuple[Source, plan.Consumer]], store: Store, clock_of: _Clocks) -> dict[str, tuple[str, _Late]]:
     """Find the cell's logged channels: series name -> (key, channels on UTC and on the cycler's clock)."""
     found: dict[str, tuple[str, _Late]] = {}
     for source, consumer in consumers:
@@ -193,13 +255,12 @@ def _sensors(consumers: list[tuple[Source, plan.Consumer]], store: Store) -> dic
 
         def channels(source: Source = source, consumer: plan.Consumer = consumer) -> xr.Dataset:
             ds = store.read(consumer.cell, consumer.series, "frames").load()
-            placed, clock = source.placed()
-            mine = placed[consumer.cell, consumer.series]
+            mine = source.placed()[0][consumer.cell, consumer.series]
             ds = ds.drop_vars("stamp", errors="ignore").assign_coords({name: mine[name].variable for name in ("time", "source_time", "segment")})
             ds.attrs.update(mine.attrs)
-            return annotate(ds, align_frames(ds, None, clock))
+            return annotate(ds, align_frames(ds, None, clock_of.of(source)))
 
-        found[consumer.series] = (source.key([]), _Late(channels))
+        found[consumer.series] = (source.key(clock_of.key(source)), _Late(channels))
     return found
 
 

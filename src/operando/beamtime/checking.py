@@ -9,20 +9,31 @@ import numpy as np
 import xarray as xr
 
 from operando import plan
+from operando.beamtime import clocks
 from operando.beamtime.aligning import COORDS, ECHEM, check_clock
+from operando.beamtime.building import store_paths
 from operando.beamtime.frames import load_one, no_zone
 from operando.beamtime.outcome import Progress, Silent
 from operando.beamtime.reducing import check_recipes
+from operando.beamtime.suggesting import suggestions
 from operando.config import BeamtimeConfig, read_config
 from operando.contract import ConfigError, OperandoError
 from operando.loaders import concatenate, rank_of, select
-from operando.timeline import AlignmentReport, align_frames, annotate, clocks_from_config, echem_timeline, place, summarise, without_frames
+from operando.timeline import AlignmentReport, Estimate, align_frames, annotate, echem_timeline, place, summarise, without_frames
 
 
 def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None, *, progress: Progress | None = None) -> AlignmentReport:
     """Say how every stream of a beamtime stands on the electrochemical timeline, before anything is built.
 
-    Series whose files are in the store already are taken from there; the others are read, and only their times kept. Nothing is written.
+    The files are read, and only their times kept (and what clocks are to be found with). A suggestion from the physics (`suggest: true`) looks at
+    the frames and observables of the last build. Nothing is written.
+
+    Parameters
+    ----------
+    config
+        beamtime.yaml, or what `read_config` made of it.
+    output
+        The store of the last build; by default beside beamtime.yaml, with its name.
 
     Raises
     ------
@@ -39,6 +50,7 @@ def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None,
     scanned: dict[plan.Consumer, list[xr.Dataset]] = {}
     there: dict[plan.Consumer, dict[str, set[str]]] = {}
     problems: list[str] = []
+    channels = clocks.channels_of(everything)
     for reading in everything:
         progress.stage(f"look at {reading.source}", len(reading.files))
         for path in reading.files:
@@ -56,7 +68,7 @@ def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None,
                             _note(there.setdefault(consumer, {}), ds)
                         ds = select(ds, consumer.where, file=path) if ds.attrs["technique"] == wanted else ds.isel(time=slice(0, 0))
                         if ds.sizes["time"]:
-                            scanned.setdefault(consumer, []).append(_light(ds))
+                            scanned.setdefault(consumer, []).append(_light(ds, channels.get(reading.source, set())))
             progress.step()
     problems += [_nothing_fits(consumer, seen) for consumer, seen in there.items() if consumer not in scanned]
     report = AlignmentReport(title=config.title or config.path.name, zone=config.timezone or "UTC", streams=[], voltage={}, problems=problems)
@@ -65,30 +77,99 @@ def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None,
         try:
             mine = _placed(reading, scanned)
             placed |= mine
-            unused = without_frames(next(iter(mine.values()))[1], [ds for ds, _ in mine.values()]) if mine else None
+            named = [int(entry["segment"]) for entry in clocks.entries(reading)] if isinstance(reading.clock, list) else []
+            unused = without_frames(named, [ds for ds, _ in mine.values()]) if mine else None
             if unused:
                 report.problems.append(f"source {reading.source}: {unused}")
         except OperandoError as error:
             error.file = error.file or f"source {reading.source}"
             report.problems.append(str(error))
+    timelines = _timelines(config, everything, placed, report)
+    found = {id(reading): _found(reading, everything, placed, timelines, report) for reading in everything}
+    suggested = _suggested(config, output, everything, timelines, report)
     for cell in config.cells:
-        here = [(r, c) for r in everything for c in r.consumers if c.cell == cell and c in placed]
-        echem = None
-        for reading, consumer in sorted(here, key=lambda rc: rc[1].series != "echem"):
+        for reading, consumer in [(r, c) for r in everything for c in r.consumers if c.cell == cell and c in placed and c.series != "echem"]:
+            clock, estimates = found[id(reading)]
             try:
-                series, clock = placed[consumer]
-                if consumer.series == "echem":
-                    capacity = config.cells[cell].about.capacity
-                    aligned = annotate(series, echem_timeline(series, clock, capacity=capacity * 3.6 if capacity else None))
-                    echem = aligned
-                    report.voltage[cell] = _drawn(aligned)
-                else:
-                    aligned = annotate(series, align_frames(series, echem, clock))
-                report.streams.append(summarise(consumer.address, aligned, echem))
+                aligned = annotate(placed[consumer][0], align_frames(placed[consumer][0], timelines.get(cell), clock))
+                stream = summarise(consumer.address, aligned, timelines.get(cell))
+                stream.estimates += [*estimates, *suggested.get(consumer.address, ())]
+                report.streams.append(stream)
             except OperandoError as error:
                 error.file = error.file or f"source {reading.source} ({consumer.address})"
                 report.problems.append(str(error))
     return report
+
+
+def _timelines(
+    config: BeamtimeConfig, everything: list[plan.Reading], placed: dict[plan.Consumer, tuple[xr.Dataset, Any]], report: AlignmentReport
+) -> dict[str, xr.Dataset]:
+    """Make the timeline of each cell that has electrochemistry, and report on it."""
+    out: dict[str, xr.Dataset] = {}
+    for reading in everything:
+        for consumer in (c for c in reading.consumers if c.series == "echem" and c in placed):
+            series, clock = placed[consumer]
+            capacity = config.cells[consumer.cell].about.capacity
+            try:
+                aligned = annotate(series, echem_timeline(series, clock, capacity=capacity * 3.6 if capacity else None))
+                report.voltage[consumer.cell] = _drawn(aligned)
+                report.streams.append(summarise(consumer.address, aligned, aligned))
+                out[consumer.cell] = aligned
+            except OperandoError as error:
+                error.file = error.file or f"source {reading.source} ({consumer.address})"
+                report.problems.append(str(error))
+    return out
+
+
+def _found(
+    reading: plan.Reading,
+    everything: list[plan.Reading],
+    placed: dict[plan.Consumer, tuple[xr.Dataset, Any]],
+    timelines: dict[str, xr.Dataset],
+    report: AlignmentReport,
+) -> tuple[Any, list[Estimate]]:
+    """Find the clock a source asks for; one that beamtime.yaml gives is taken as it is."""
+    mine = [placed[c] for c in reading.consumers if c in placed]
+    given = mine[0][1] if mine else None
+    if not mine or not clocks.asked(reading):
+        return given, []
+
+    def seen(name: str, channel: str | None) -> clocks.Witness:
+        return clocks.witness((placed[c][0] for r in everything if r.source == name for c in r.consumers if c in placed), channel, name)
+
+    def series(cell: str, name: str) -> xr.Dataset:
+        if name == "echem":
+            return timelines[cell]
+        for other in everything:
+            for consumer in (c for c in other.consumers if (c.cell, c.series) == (cell, name) and c in placed):
+                if not clocks.asked(other):
+                    return annotate(placed[consumer][0], align_frames(placed[consumer][0], None, placed[consumer][1]))
+        raise clocks.no_series(cell, name)
+
+    try:
+        segments = np.unique(np.concatenate([ds["segment"].values for ds, _ in mine]))
+        return clocks.find(reading, given, segments, timelines, seen, series)
+    except OperandoError as error:
+        error.file = error.file or f"source {reading.source}, clock"
+        report.problems.append(str(error))
+        return given, []
+
+
+def _suggested(
+    config: BeamtimeConfig, output: str | Path | None, everything: list[plan.Reading], timelines: dict[str, xr.Dataset], report: AlignmentReport
+) -> dict[str, list[Estimate]]:
+    """Collect what the last build suggests for each series whose source asks for it."""
+    out: dict[str, list[Estimate]] = {}
+    for reading in everything:
+        if any("suggest" in entry for entry in clocks.entries(reading)):
+            try:
+                store = next((path for path in reversed(store_paths(config, output)) if path.exists()), None)
+                for address, estimate in suggestions(reading, store, timelines):
+                    out.setdefault(address, []).append(estimate)
+            except OperandoError as error:
+                error.file = error.file or f"source {reading.source}, clock"
+                report.problems.append(str(error))
+    return out
 
 
 def _note(seen: dict[str, set[str]], ds: xr.Dataset) -> None:
@@ -108,9 +189,10 @@ def _nothing_fits(consumer: plan.Consumer, seen: dict[str, set[str]]) -> str:
     return str(error)
 
 
-def _light(ds: xr.Dataset) -> xr.Dataset:
-    """Keep what places frames in time, and the electrochemistry itself."""
+def _light(ds: xr.Dataset, channels: set[str]) -> xr.Dataset:
+    """Keep what places frames in time, channels that clocks are found with, and the electrochemistry itself."""
     keep = [c for c in COORDS if c in ds.coords]
+    keep += [n for n in sorted(channels) if n in ds.variables and ds[n].dims == ("time",) and n not in keep]
     if ds.attrs["technique"] == "echem":
         keep += [n for n in ECHEM if n in ds.data_vars]
     return ds[keep].load()
@@ -128,7 +210,7 @@ def _placed(reading: plan.Reading, scanned: dict[plan.Consumer, list[xr.Dataset]
         files.append(np.asarray(pieces[-1]["source"].values, dtype=object))
     if not mine:
         return {}
-    together, clock = place(pieces, ranks, files, reading.zone, clocks_from_config(reading.clock, localise=reading.zone))
+    together, clock = place(pieces, ranks, files, reading.zone, clocks.given(reading))
     return {consumer: (ds, clock) for consumer, ds in zip(mine, together, strict=True)}
 
 

@@ -19,9 +19,12 @@ from operando.config.models import (
     BeamtimeConfig,
     CellConfig,
     ClockConfig,
+    EventsConfig,
     SeriesConfig,
     Settings,
+    SharedSignalConfig,
     SourceConfig,
+    SuggestConfig,
     TimesFrom,
 )
 from operando.config.words import dotted, looks_like, suggest
@@ -29,7 +32,6 @@ from operando.config.yaml import Path_, Tree
 from operando.contract.errors import ConfigError
 
 NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.]*[A-Za-z0-9_])?")
-_ESTIMATES = ("events", "shared_signal", "suggest")
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,12 @@ def _model_at(keys: Path_) -> type[BaseModel] | None:
             return TimesFrom
         case (*_, "clock") | (*_, "clock", int()):
             return ClockConfig
+        case (*_, "events"):
+            return EventsConfig
+        case (*_, "shared_signal"):
+            return SharedSignalConfig
+        case (*_, "suggest"):
+            return SuggestConfig
         case ("cells", _):
             return CellConfig
         case ("cells", _, "about"):
@@ -170,15 +178,6 @@ def _keys_text(keys: Path_) -> str:
 def _unknown_key(keys: Path_, tree: Tree) -> Problem:
     key, parent = str(keys[-1]), keys[:-1]
     model, line = _model_at(parent), tree.line(keys)
-    if model is ClockConfig and key in _ESTIMATES:
-        return Problem(
-            keys,
-            line,
-            "this version takes given clocks only; it does not estimate them",
-            key,
-            "offset, at, drift, uncertainty, drift_uncertainty",
-            "measure the offset (a beam dump, a shutter, two displays side by side) and write it with its uncertainty",
-        )
     known = _keys(model)
     near = suggest(key, known)
     hint = f"did you mean {near!r}?" if near else _home_of(key, parent)
@@ -189,6 +188,8 @@ def _home_of(key: str, parent: Path_) -> str | None:
     """Say where a key belongs that is known elsewhere."""
     homes: dict[str, type[BaseModel]] = {
         "a clock:": ClockConfig,
+        "events:": EventsConfig,
+        "shared_signal:": SharedSignalConfig,
         "settings:": Settings,
         "a cell": CellConfig,
         "a cell's about:": About,
@@ -214,7 +215,9 @@ def cross_checks(tree: Tree) -> list[Problem]:
         out += _names("sources", name, tree, ())
         if isinstance(source, dict):
             out += _clocks(source, ("sources", name), tree)
+            out += _estimates(source, ("sources", name), sources, cells, tree)
             out += _aside(source, ("sources", name), tree)
+    out += _own_clock_is_the_timeline(sources, cells, tree)
     lowered: dict[str, str] = {}
     here: Path_
     for name, cell in cells.items():
@@ -239,6 +242,7 @@ def cross_checks(tree: Tree) -> list[Problem]:
                 out.append(Problem(here, tree.line(here), "electrochemistry is no series among others", hint="write it as echem: of the cell"))
             if isinstance(one, dict):
                 out += _one_series(one, here, sources, tree)
+                out += _estimates(one, here, sources, cells, tree)
     return out
 
 
@@ -276,6 +280,51 @@ def _clocks(owner: dict[str, Any], keys: Path_, tree: Tree) -> Iterator[Problem]
                 yield Problem(at, tree.line(at), f"a second clock for segment {number}", expected="one clock per segment")
             if isinstance(number, int):
                 seen[number] = i
+
+
+def _estimates(owner: dict[str, Any], keys: Path_, sources: dict[str, Any], cells: dict[str, Any], tree: Tree) -> Iterator[Problem]:
+    """Check what a clock that is to be found names."""
+    clock = owner.get("clock")
+    for at, one in [((*keys, "clock"), clock)] if isinstance(clock, dict) else [((*keys, "clock", i), c) for i, c in enumerate(clock or ())]:
+        if not isinstance(one, dict):
+            continue
+        found = [kind for kind in ("events", "shared_signal") if one.get(kind) is not None]
+        if len(found) == 2:
+            yield Problem(at, tree.line(at), "a clock is found in one way", "events: and shared_signal:", "one of them")
+        for kind in (*found, "suggest"):
+            asked = one.get(kind)
+            if not isinstance(asked, dict):
+                continue
+            origin, cell = asked.get("from"), asked.get("cell")
+            if origin is not None and str(origin) not in sources:
+                near = suggest(str(origin), sources)
+                here = (*at, kind, "from")
+                yield Problem(
+                    here, tree.line(here), f"there is no source {str(origin)!r}", None, _any(sources), f"did you mean {near!r}?" if near else None
+                )
+            if cell is not None and str(cell) not in cells:
+                here = (*at, kind, "cell")
+                yield Problem(here, tree.line(here), f"there is no cell {str(cell)!r}", None, ", ".join(cells))
+
+
+def _own_clock_is_the_timeline(sources: dict[str, Any], cells: dict[str, Any], tree: Tree) -> Iterator[Problem]:
+    """Refuse to find the clock of electrochemistry against itself."""
+    for name, cell in cells.items():
+        echem = cell.get("echem") if isinstance(cell, dict) else None
+        if not isinstance(echem, dict):
+            continue
+        origin = echem.get("from")
+        keys: Path_ = ("sources", str(origin)) if origin is not None else ("cells", name, "echem")
+        owner = sources.get(str(origin)) if origin is not None else echem
+        clock = owner.get("clock") if isinstance(owner, dict) else None
+        for one in clock if isinstance(clock, list) else [clock]:
+            asked = [k for k in ("events", "shared_signal", "suggest") if isinstance(one, dict) and one.get(k) not in (None, False)]
+            if asked:
+                here = (*keys, "clock")
+                hint = "ask for the clocks of the other sources, which are found against it"
+                yield Problem(
+                    here, tree.line(here), "the clock of the electrochemistry is the timeline", f"{asked[0]}:", "given numbers, or none", hint
+                )
 
 
 def _aside(owner: dict[str, Any], keys: Path_, tree: Tree) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PrivateAttr, Tag, WithJsonSchema, model_validator
 
 from operando.config.quantities import (
     Area,
@@ -45,15 +45,73 @@ class _Strict(BaseModel):
         return {k: v for k, v in value.items() if v is not None or k not in ours}
 
 
+class _Witness(_Strict):
+    """What an estimate of a clock holds against each other."""
+
+    cell: str | None = Field(default=None, description="whose electrochemistry; default: the first cell this source measured")
+    search: Period | None = Field(
+        default=None, description="how far from offset: to look, in s; default: 5 times uncertainty:, else wherever the two meet"
+    )
+
+
+class EventsConfig(_Witness):
+    """Moments that the source and the cycler both recorded, unlabelled; some may be missing in either."""
+
+    from_: str | None = Field(default=None, alias="from", description="source that recorded them by the same clock; default: this one")
+    channel: str | None = Field(default=None, description="its channel that was switched; default: each of its frames is an event, at its beginning")
+    threshold: float | None = Field(default=None, description="of the channel; default: half way between its lowest and highest value")
+    edge: Literal["rise", "fall", "both"] = Field(default="both", description="which crossings of the threshold are events")
+    echem: str = Field(
+        default="current_steps", description="what they are to the cycler: current_steps, or a series of the cell that bears its clock"
+    )
+
+
+class SharedSignalConfig(_Witness):
+    """The same signal recorded by the source and by the cycler, for example the cell's voltage on an analog input."""
+
+    from_: str | None = Field(default=None, alias="from", description="source that recorded it by the same clock; default: this one")
+    channel: str = Field(description="its channel; gain and zero may differ from the cycler's")
+    echem: Literal["voltage", "current", "potential_we", "potential_ce"] = Field(default="voltage", description="what it is to the cycler")
+
+
+class SuggestConfig(_Witness):
+    """A guess from the physics: what the frames show follows the state of charge. Printed by `operando check`, never applied."""
+
+    marker: str | None = Field(default=None, description="observable or channel that follows the state; default: what changes most in the spectra")
+
+
+def _yes_is_empty(value: Any) -> Any:
+    return {} if value is True else None if value is False else value
+
+
+_SUGGEST_SCHEMA = {"anyOf": [{"type": "boolean"}, SuggestConfig.model_json_schema()]}
+
+
 class ClockConfig(_Strict):
-    """A given clock: t = t_source + offset + drift * (t_source - at)."""
+    """A clock: t = t_source + offset + drift * (t_source - at), given, or found from what source and cycler both recorded.
+
+    Numbers beside `events` or `shared_signal` say where to look, and are used where these do not tell.
+    """
 
     offset: Seconds = Field(default=0.0, description="seconds ADDED to the source's stamps to give the cycler's time")
     at: Stamp | None = Field(default=None, description="stamp of the source's own clock at which the offset holds; default: its first stamp")
     drift: Drift = Field(default=0.0, description="how much the offset grows, in ppm (stored as s/s)")
     uncertainty: Duration = Field(default=0.0, description="1 sigma of the offset, in s")
     drift_uncertainty: DriftUncertainty = Field(default=0.0, description="1 sigma of the drift, in ppm (stored as s/s)")
+    method: Literal["given", "physics"] = Field(
+        default="given", description="physics: taken from a suggestion; no lead or lag can be claimed with it"
+    )
     segment: int | None = Field(default=None, ge=0, description="number of the restart this clock holds for; only in a list of clocks")
+    events: EventsConfig | None = Field(default=None, description="find it from moments that both recorded")
+    shared_signal: SharedSignalConfig | None = Field(default=None, description="find it from a signal that both recorded")
+    suggest: Annotated[SuggestConfig | None, BeforeValidator(_yes_is_empty), WithJsonSchema(_SUGGEST_SCHEMA)] = Field(
+        default=None, description="let `operando check` suggest one from the last build; it is not applied"
+    )
+
+    @property
+    def says_numbers(self) -> bool:
+        """Whether a clock is given, or something is known of it beforehand."""
+        return bool(self.model_fields_set & {"offset", "drift", "uncertainty"})
 
 
 ONE_CLOCK, CLOCKS_BY_SEGMENT = "one clock", "clocks by segment"

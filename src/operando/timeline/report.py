@@ -3,17 +3,99 @@
 from __future__ import annotations
 
 import datetime as dt
+import textwrap
 from dataclasses import dataclass, field
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import xarray as xr
 
 from operando.contract import AlignmentFlag
+from operando.timeline.audit import INFO, Finding, audit_times, duration
+from operando.timeline.beats import pauses
+from operando.timeline.clocks import Clock
+from operando.timeline.coverage import HOUR, zone_shift
 
-HOUR = 3600.0
+__all__ = ["AlignmentReport", "Estimate", "Stream", "iso", "local", "summarise", "zone_shift"]
+
 _FROM_FILE = " (from the file)"
-_GAP = 1.25  # an interval longer than this many of those around it is a gap, if it also stands out of their spread
+_95 = 1.96
+_HALF_CHI2 = 1.92  # how far below its top the logarithm of a likelihood lies at the ends of a 95 % interval
+_TOLD = ("gap",)  # kinds of findings that another line of the page tells
+_CANNOT = {
+    "ambiguous": "several offsets fit alike",
+    "no_edges": "nothing in the signal marks a moment",
+    "models_disagree": "different models of the cell give different offsets",
+    "too_few": "too little to go by",
+}
+_NO_LAG = "a clock from physics cannot support a lead/lag claim"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A clock found by the program, and what became of it.
+
+    Attributes
+    ----------
+    segment
+        The segment it is for; None if the source has but one.
+    clock
+        Whatever was found, of any method and status.
+    applied
+        True if the frames were moved by it.
+    to_write
+        What to write in beamtime.yaml to use it; may be empty.
+    """
+
+    segment: int | None
+    clock: Clock
+    applied: bool
+    to_write: str = ""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the offset, s: by its uncertainty, and by the likelihood profile where that is wider."""
+        c = self.clock
+        low, high = c.offset - _95 * c.uncertainty, c.offset + _95 * c.uncertainty
+        if c.profile is not None and len(c.profile.offset):
+            likely = np.asarray(c.profile.offset)[np.asarray(c.profile.log_likelihood) >= -_HALF_CHI2]
+            if likely.size:
+                low, high = min(low, float(likely.min())), max(high, float(likely.max()))
+        return low, high
+
+    def short(self) -> str:
+        """Say it in a few words, for a figure."""
+        c = self.clock
+        if c.status != "ok":
+            return f"clock from {_method(c)}: cannot tell"
+        text = f"{c.offset:+.{_digits(c.uncertainty)}f} +- {c.uncertainty:.2g} s from {_method(c)}"
+        return text if self.applied else f"{text}, not applied"
+
+    def text(self) -> str:
+        """Say in one sentence what was found, how sure it is, and whether it was used."""
+        c = self.clock
+        digits = _digits(c.uncertainty)
+        number = f"{c.offset:+.{digits}f} +- {c.uncertainty:.2g} s"
+        low, high = self.interval
+        number += f" (95 %: {low:+.{digits}f} ... {high:+.{digits}f} s)"
+        if c.drift or c.drift_uncertainty:
+            number += f", drift {c.drift * 1e6:+.{_digits(c.drift_uncertainty * 1e6)}f} +- {c.drift_uncertainty * 1e6:.2g} ppm"
+        where = "" if self.segment is None else f" of segment {self.segment}"
+        evidence = f"; {c.evidence.rstrip('. ')}" if c.evidence else ""
+        if c.status != "ok":
+            reason = _CANNOT.get(c.status, c.status)
+            return f"clock{where} from {_method(c)}: cannot tell, {reason}{evidence}; not applied (best guess {number}, for information only)"
+        if c.method == "physics":
+            used = "applied, because the configuration asks for it" if self.applied else "a suggestion, not applied"
+            return f"clock{where} from physics, {used}: {number}{evidence}; {_NO_LAG}"
+        used = "" if self.applied else "; not applied"
+        return f"clock{where} from {_method(c)}: {number}{evidence}{used}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give what JSON can hold."""
+        clock = {**self.clock.as_dict(), "interval_95": list(self.interval)}
+        return {"segment": self.segment, "clock": clock, "applied": self.applied, "to_write": self.to_write}
 
 
 @dataclass
@@ -27,11 +109,17 @@ class Stream:
     spans
         (begin, end) stretches without a gap, seconds since 1970 UTC.
     gaps
-        (begin, interval) where the next frame came later than usual: by 1.25 times and six times the usual spread, in seconds.
+        (begin, interval) where the next frame came later than usual, in seconds.
     cadence, exposure, sigma
         Medians in s: interval between frames, exposure, 1 sigma of the time.
     flags
         Alignment flag name -> number of frames.
+    missing
+        (begin, end) of the stretches in which frames lie outside the electrochemistry or in a pause of it.
+    findings
+        What its stamps say (`audit_times`).
+    estimates
+        Clocks that were found for it.
     """
 
     address: str
@@ -53,11 +141,37 @@ class Stream:
     duplicates: int
     sentence: str = ""
     advice: list[str] = field(default_factory=list)
+    missing: list[tuple[float, float]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    estimates: list[Estimate] = field(default_factory=list)
 
     @property
     def rules(self) -> bool:
         """True for the electrochemistry that is the timeline of its cell, not for a second cycler's among its series."""
         return self.technique == "echem" and self.address.endswith("/echem")
+
+    @property
+    def not_inside(self) -> int:
+        """How many frames do not lie wholly inside the electrochemistry; the timeline's own pauses are no frames that miss it."""
+        return 0 if self.rules else sum(self.flags.get(name, 0) for name in ("OUTSIDE", "PAUSE", "PARTIAL"))
+
+    @property
+    def alarming(self) -> bool:
+        """True if something must be looked at: no electrochemistry, frames that miss it (but a log may run longer), or an error."""
+        if self.flags.get("UNALIGNED", 0) or any(f.severity == "error" for f in self.findings):
+            return True
+        if self.technique == "sensor":
+            return self.not_inside == self.frames
+        return self.not_inside > 0.05 * self.frames
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give what JSON can hold, times as ISO text."""
+        row: dict[str, Any] = {k: v for k, v in vars(self).items() if k not in ("spans", "missing")}
+        row["begin"], row["end"] = iso(self.begin), iso(self.end)
+        row["gaps"] = [{"at": iso(at), "seconds": round(length, 3)} for at, length in self.gaps]
+        row["findings"] = [f.as_dict() for f in self.findings]
+        row["estimates"] = [e.as_dict() for e in self.estimates]
+        return row
 
 
 @dataclass
@@ -76,54 +190,115 @@ class AlignmentReport:
     voltage: dict[str, tuple[np.ndarray, np.ndarray]]
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def window(self) -> tuple[float, float]:
+        """Begin and end of what is shown, s since 1970: the electrochemistry and what lies near it, not a stream of another year."""
+        core = [s for s in self.streams if s.rules] or self.streams
+        begin, end = min(s.begin for s in core), max(s.end for s in core)
+        reach = max(end - begin, 24 * HOUR)
+        near = [s for s in self.streams if s.end > begin - reach and s.begin < end + reach]
+        return max(min(s.begin for s in near), begin - reach), min(max(s.end for s in near), end + reach)
+
+    def away(self, stream: Stream) -> str:
+        """Say how far a stream lies from what is shown; empty if it is shown."""
+        begin, end = self.window
+        if stream.end < begin:
+            return f"<- {duration(begin - stream.end)} earlier"
+        return f"{duration(stream.begin - end)} later ->" if stream.begin > end else ""
+
     def as_dict(self) -> dict[str, object]:
         """Give the report as plain data (times as ISO text, UTC)."""
-        rows = []
-        for s in self.streams:
-            row = {k: v for k, v in vars(s).items() if k != "spans"}
-            row["begin"], row["end"] = iso(s.begin), iso(s.end)
-            row["gaps"] = [{"at": iso(at), "seconds": round(length, 3)} for at, length in s.gaps]
-            rows.append(row)
-        return {"title": self.title, "streams": rows, "problems": self.problems}
+        return {"title": self.title, "streams": [s.as_dict() for s in self.streams], "problems": self.problems}
 
     def text(self, width: int = 100) -> str:
-        """Print the report as one terminal page, times in the beamtime's zone."""
+        """Print the report as one terminal page, times in the beamtime's zone; long sentences are wrapped."""
         if not self.streams:
             return "\n".join([self.title, "no stream can be shown:", *(f"\n! {problem}" for problem in self.problems)])
-        begin, end = min(s.begin for s in self.streams), max(s.end for s in self.streams)
+        begin, end = self.window
         names = max(len(s.address) for s in self.streams)
         bar = max(20, width - names - 12)
         zone = self.zone
-        lines = [self.title, f"{local(begin, zone)} to {local(end, zone)} ({zone}), {(end - begin) / HOUR:.2f} h", ""]
+        lines = [*_wrapped(self.title, width, ""), f"{local(begin, zone)} to {local(end, zone)} ({zone}), {(end - begin) / HOUR:.2f} h", ""]
         for s in self.streams:
-            lines.append(f"{s.address:<{names}} |{_bar(s.spans, begin, end, bar)}| {s.frames}")
+            away = self.away(s)
+            drawn = (away.rjust(bar) if away.endswith(">") else away.ljust(bar)) if away else _bar(s.spans, s.missing, begin, end, bar)
+            lines.append(f"{s.address:<{names}} |{drawn}| {s.frames}")
+        if any(s.missing for s in self.streams):
+            lines.append(f"{'':<{names}}  {FULL} with electrochemistry, {OUTSIDE} without")
         lines.append("")
         for s in self.streams:
-            lines.append(f"{s.address}: {s.sentence}")
-            lines.append(f"    times from the {s.origin}, zone {s.zone}, clock {s.clock}, uncertain by {_seconds(s.sigma)}")
-            lines.append(f"    every {_seconds(s.cadence)}" + (f", exposed {_seconds(s.exposure)}" if s.exposure > 0 else "") + self._gaps(s, zone))
-            notes = []
-            if s.segments > 1:
-                notes.append(f"{s.segments} segments (the clock restarted or stepped back)")
-            if s.backward:
-                notes.append(f"{s.backward} backward step{'s' * (s.backward > 1)}")
-            if s.duplicates:
-                notes.append(f"{s.duplicates} repeated stamps")
-            counted = [f"{name} {n}" for name, n in s.flags.items() if n]
-            if counted:
-                notes.append("flags: " + ", ".join(counted))
-            lines += [f"    {note}" for note in notes]
-            lines += [f"  ! {advice}" for advice in s.advice]
+            lines += _of_stream(s, zone, width)
         lines += [f"\n! {problem}" for problem in self.problems]
-        return "\n".join(lines)
+        return "\n".join(line.rstrip() for line in lines)
 
-    @staticmethod
-    def _gaps(s: Stream, zone: str) -> str:
-        if not s.gaps:
-            return ", no gaps"
-        longest = sorted(s.gaps, key=lambda g: -g[1])[:3]
-        some = "; ".join(f"{_seconds(length)} at {local(at, zone)}" for at, length in sorted(longest))
-        return f", {len(s.gaps)} gap{'s' * (len(s.gaps) > 1)}: {some}" + (" ..." if len(s.gaps) > 3 else "")
+
+FULL, OUTSIDE = "█", "-"
+
+
+def _of_stream(s: Stream, zone: str, width: int) -> list[str]:
+    """Write the lines of one stream."""
+    lines = _wrapped(f"{s.address}: {s.sentence}", width, "", "    ")
+    lines += _wrapped(f"times from the {s.origin}, zone {s.zone}, clock {s.clock}, uncertain by {duration(s.sigma)}", width, "    ")
+    lines += _wrapped(
+        f"every {duration(s.cadence)}" + (f", exposed {duration(s.exposure)}" if s.exposure > 0 else "") + _gaps(s, zone), width, "    "
+    )
+    told = {f.kind for f in s.findings}
+    if s.segments > 1:
+        lines += _wrapped(f"{s.segments} segments (the clock restarted or stepped back)", width, "    ")
+    if s.backward and not told & {"backward", "summer_time", "jitter"}:
+        lines += _wrapped(f"{s.backward} backward step{'s' * (s.backward > 1)}", width, "    ")
+    if s.duplicates and not told & {"duplicate", "repeated", "resolution"}:
+        lines += _wrapped(f"{s.duplicates} repeated stamps", width, "    ")
+    counted = [f"{name} {n}" for name, n in s.flags.items() if n]
+    if counted:
+        lines += _wrapped("flags: " + ", ".join(counted), width, "    ")
+    for f in sorted((f for f in s.findings if f.kind not in _TOLD), key=lambda f: f.severity != INFO):
+        words = _said(f, zone) + _advice(f).removeprefix(f.sentence)
+        lines += _wrapped(words, width, "    ", "      ") if f.severity == INFO else _wrapped(words, width, "  ! ", "    ")
+    told_above = {_advice(f) for f in s.findings}
+    for advice in s.advice:
+        if advice not in told_above:
+            lines += _wrapped(advice, width, "  ! ", "    ")
+    for estimate in s.estimates:
+        lines += _wrapped(estimate.text(), width, "  > ", "    ")
+        if estimate.to_write:
+            lines += [
+                "    to write in beamtime.yaml, under its source:" if not estimate.applied else "    to keep it as it is, write under its source:"
+            ]
+            for line in estimate.to_write.strip("\n").splitlines():
+                lines += _wrapped(line, width, "        ", "          ")
+    return lines
+
+
+def _said(f: Finding, zone: str) -> str:
+    """Give a finding's sentence and the first of its places, in the zone of the page."""
+    if not f.where or f.kind in ("epoch", "zone", "year"):
+        return f.sentence
+    return f"{f.sentence} (at {', '.join(local(at, zone) for at in f.where[:2])}{' ...' if f.frames > 2 else ''}, by its own clock)"
+
+
+def _gaps(s: Stream, zone: str) -> str:
+    if not s.gaps:
+        return ", no gaps"
+    longest = sorted(s.gaps, key=lambda g: -g[1])[:3]
+    some = "; ".join(f"{duration(length)} at {local(at, zone)}" for at, length in sorted(longest))
+    return f", {len(s.gaps)} gap{'s' * (len(s.gaps) > 1)}: {some}" + (" ..." if len(s.gaps) > 3 else "")
+
+
+def _method(clock: Clock) -> str:
+    return clock.method.replace("_", " ").replace("shared signal", "a shared signal")
+
+
+def _digits(uncertainty: float) -> int:
+    """Decimals that show two digits of an uncertainty."""
+    return int(min(max(1 - np.floor(np.log10(uncertainty)), 0), 6)) if uncertainty > 0 else 3
+
+
+def _wrapped(text: str, width: int, indent: str, hanging: str | None = None) -> list[str]:
+    hanging = indent if hanging is None else hanging
+    return textwrap.wrap(
+        text, max(width, 40), initial_indent=indent, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
+    ) or [indent]  # fmt: skip
 
 
 def iso(seconds: float) -> str:
@@ -140,20 +315,23 @@ def local(seconds: float, zone: str) -> str:
     return dt.datetime.fromtimestamp(seconds, place).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _seconds(value: float) -> str:
-    if not np.isfinite(value):
-        return "unknown"
-    return f"{value:.3g} s" if value < 1000 else f"{value:.0f} s" if value < 2 * HOUR else f"{value / HOUR:.2f} h"
-
-
-def _bar(spans: list[tuple[float, float]], begin: float, end: float, width: int) -> str:
+def _filled(spans: list[tuple[float, float]], begin: float, end: float, width: int) -> np.ndarray:
+    """How much of each cell of a bar stretches fill, at most 1."""
     cells = np.zeros(width)
     scale = width / max(end - begin, 1e-9)
     for a, b in spans:
         i, j = (a - begin) * scale, max((b - begin) * scale, (a - begin) * scale + 1e-6)
-        for k in range(int(i), min(int(np.ceil(j)), width)):
+        for k in range(max(int(i), 0), min(int(np.ceil(j)), width)):
             cells[k] = max(cells[k], min(j, k + 1) - max(i, k))
-    return "".join("█" if c > 0.75 else "▒" if c > 0.25 else "░" if c > 0 else " " for c in cells)
+    return cells
+
+
+def _bar(spans: list[tuple[float, float]], missing: list[tuple[float, float]], begin: float, end: float, width: int) -> str:
+    cells, gone = _filled(spans, begin, end, width), _filled(missing, begin, end, width)
+    return "".join(
+        OUTSIDE if g > 0.5 * c and c > 0 else "█" if c > 0.75 else "▒" if c > 0.25 else "░" if c > 0 else " "
+        for c, g in zip(cells, gone, strict=True)
+    )
 
 
 def summarise(address: str, aligned: xr.Dataset, echem: xr.Dataset | None) -> Stream:
@@ -176,12 +354,15 @@ def summarise(address: str, aligned: xr.Dataset, echem: xr.Dataset | None) -> St
     if str(aligned.attrs.get("technique")) == "echem":
         breaks = np.flatnonzero(steps > float(aligned.attrs.get("max_gap_s", 600.0)))  # a cycler records when something changes: silence is no gap
     else:
-        breaks = np.flatnonzero(_late(steps))
-    starts, stops = np.r_[0, breaks + 1], np.r_[breaks, time.size - 1]
-    reach = cadence / 2 if np.isfinite(cadence) else 0.0
-    spans = [(float(begins[a]), float(max(ends[b], begins[b] + reach))) for a, b in zip(starts, stops, strict=True)]
-    gaps = [(float(begins[b]), float(steps[b])) for b in breaks]
+        breaks = pauses(steps)
     flags = np.asarray(aligned["flags"].values, np.int64) if "flags" in aligned.variables else np.zeros(time.size, np.int64)
+    reach = cadence / 2 if np.isfinite(cadence) else 0.0
+    gone = (flags[order] & int(AlignmentFlag.OUTSIDE | AlignmentFlag.PAUSE)) != 0
+    if str(aligned.attrs.get("technique")) == "echem" and address.endswith("/echem"):
+        gone[:] = False  # the first record after a pause is no frame that misses it
+    spans = _stretches(begins, ends, breaks, reach)
+    pieces = _stretches(begins, ends, np.union1d(breaks, np.flatnonzero(np.diff(gone))), reach)
+    first = np.r_[0, np.union1d(breaks, np.flatnonzero(np.diff(gone))) + 1]
     counts = {str(f.name): int(((flags & int(f)) != 0).sum()) for f in AlignmentFlag}
     source = aligned["source_time"].values.astype(np.int64) if "source_time" in aligned.variables else (time * 1e9).astype(np.int64)
     segment = np.asarray(aligned["segment"].values) if "segment" in aligned.variables else np.zeros(time.size, int)
@@ -194,7 +375,7 @@ def summarise(address: str, aligned: xr.Dataset, echem: xr.Dataset | None) -> St
         begin=float(begins.min()),
         end=float(ends.max()),
         spans=spans,
-        gaps=gaps,
+        gaps=[(float(begins[b]), float(steps[b])) for b in breaks],
         cadence=cadence,
         exposure=float(np.median(exposure)),
         sigma=float(np.nanmedian(sigma)) if np.isfinite(sigma).any() else float(aligned.attrs.get("time_uncertainty_s", np.nan)),
@@ -206,54 +387,53 @@ def summarise(address: str, aligned: xr.Dataset, echem: xr.Dataset | None) -> St
         segments=int(np.unique(segment).size),
         backward=int((np.diff(source) < 0).sum()),
         duplicates=int((np.diff(source) == 0).sum()),
+        missing=[piece for piece, k in zip(pieces, first, strict=True) if gone[k]],
     )
     if aligned.attrs.get("time_doubt"):
         stream.advice.append(str(aligned.attrs["time_doubt"]))
+    stream.findings = audit_times(aligned, None if stream.rules else echem)
     _judge(stream, echem, begins, ends)
     return stream
 
 
-def _late(steps: np.ndarray) -> np.ndarray:
-    """Say which intervals stand out of those around them, whose length may change in the course of an experiment."""
-    if steps.size < 3:
-        return np.zeros(steps.size, bool)
-    width = min(5, steps.size // 2)
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(steps, width, mode="reflect"), 2 * width + 1)
-    sides = np.stack([around[:, :width], around[:, width + 1 :]])
-    usual = np.median(sides, axis=2)
-    spread = 1.4826 * np.median(np.abs(sides - usual[:, :, None]), axis=2)
-    return np.asarray(steps > np.maximum(_GAP * usual, usual + 6 * spread).max(axis=0))
+def _stretches(begins: np.ndarray, ends: np.ndarray, breaks: np.ndarray, reach: float) -> list[tuple[float, float]]:
+    """Give begin and end of each stretch between breaks; a frame without exposure reaches half way to the next."""
+    starts, stops = np.r_[0, breaks + 1], np.r_[breaks, begins.size - 1]
+    until = np.r_[begins[1:], np.inf]  # where frames go on without a break, one stretch begins where the other ends
+    return [(float(begins[a]), float(max(ends[b], min(begins[b] + reach, until[b])))) for a, b in zip(starts, stops, strict=True)]
 
 
 def _judge(stream: Stream, echem: xr.Dataset | None, begins: np.ndarray, ends: np.ndarray) -> None:
     """Say in one sentence how the stream stands, and what to do if it does not stand well."""
     n, flags = stream.frames, stream.flags
+    outside, partial, pause = flags["OUTSIDE"], flags["PARTIAL"], flags["PAUSE"]
     if stream.rules:
         stream.sentence = f"{n} records of electrochemistry, the timeline of this cell."
-        return
-    if flags["UNALIGNED"] == n:
+    elif flags["UNALIGNED"] == n:
         stream.sentence = f"{n} frames; no electrochemistry that could be used, so none has a voltage."
-        return
-    outside, partial, pause = flags["OUTSIDE"], flags["PARTIAL"], flags["PAUSE"]
-    inside = n - outside - partial - pause
-    said = [f"{inside} of {n} frames lie inside the electrochemistry"]
-    for number, words in ((partial, "only partly"), (outside, "outside"), (pause, "in a pause of it")):
-        if number:
-            said.append(f"{number} {words}")
-    stream.sentence = ", ".join(said) + "."
-    if flags["MTIME_ONLY"]:
-        stream.advice.append("times are files' modification times: the end of writing, changed by copying; prefer name_pattern: or times_from:")
-    if outside and echem is not None and echem.sizes["time"]:
-        shift, share = zone_shift(echem, begins, ends)
-        if shift:
-            whose = "timezone: of the electrochemistry, for these files state their own zone" if stream.zone.endswith(_FROM_FILE) else "timezone:"
-            stream.advice.append(
-                f"looks like a zone error of {shift / HOUR:+g} h: moved by that, {share:.0%} of the frames are covered "
-                f"(now {1 - outside / n:.0%}); check {whose}"
-            )
-        elif outside == n:
-            away = _distance(echem, begins, ends)
-            stream.advice.append(f"no frame is covered and no shift of up to 14 h helps{away}: is this the electrochemistry of this cell and day?")
+    elif stream.technique == "sensor" and 0 < outside < n and echem is not None:
+        time = echem["time"].values.astype("datetime64[ns]").astype(np.int64) * 1e-9
+        before, after = float(time.min()) - stream.begin, stream.end - float(time.max())
+        longer = [f"{duration(by)} {word}" for by, word in ((before, "before it"), (after, "after it")) if by > 0]
+        inside = n - outside - partial - pause
+        runs = f"; the log runs on {' and '.join(longer)}, as logs do" if longer else f", {outside} outside"
+        also = [f"{number} {words}" for number, words in ((partial, "only partly"), (pause, "in a pause of it")) if number]
+        stream.sentence = ", ".join([f"{inside} of {n} rows lie inside the electrochemistry", *also]) + runs + "."
+    else:
+        said = [f"{n - outside - partial - pause} of {n} frames lie inside the electrochemistry"]
+        for number, words in ((partial, "only partly"), (outside, "outside"), (pause, "in a pause of it")):
+            if number:
+                said.append(f"{number} {words}")
+        stream.sentence = ", ".join(said) + "."
+    stream.advice += [_advice(f) for f in stream.findings if f.severity != INFO and f.kind not in _TOLD]
+    explained = any(f.kind == "epoch" or f.sentence.startswith("looks like a zone") for f in stream.findings)
+    if not stream.rules and outside == n and echem is not None and echem.sizes["time"] and not explained:
+        away = _distance(echem, begins, ends)
+        stream.advice.append(f"no frame is covered and no shift of up to 14 h helps{away}: is this the electrochemistry of this cell and day?")
+
+
+def _advice(f: Finding) -> str:
+    return f.sentence + (f"; {f.advice}" if f.advice else "")
 
 
 def _distance(echem: xr.Dataset, begins: np.ndarray, ends: np.ndarray) -> str:
@@ -262,27 +442,5 @@ def _distance(echem: xr.Dataset, begins: np.ndarray, ends: np.ndarray) -> str:
     before, after = float(time.min() - ends.max()), float(begins.min() - time.max())
     if max(before, after) <= 0:
         return ""
-    days = max(before, after) / (24 * HOUR)
-    long = f"{days:.1f} days" if days >= 2 else _seconds(max(before, after))
+    long = duration(max(before, after))
     return f" (the frames end {long} before it begins)" if before > 0 else f" (the frames begin {long} after it ends)"
-
-
-def zone_shift(echem: xr.Dataset, begins: np.ndarray, ends: np.ndarray) -> tuple[float, float]:
-    """Find the whole or half hour that, added to the frames' times, would cover at least a fifth more of them.
-
-    Returns
-    -------
-    tuple
-        Shift in s (0 if none explains clearly more than the given zone) and the share of frames covered with it.
-    """
-    time = echem["time"].values.astype("datetime64[ns]").astype(np.int64) * 1e-9
-    low, high = float(time.min()), float(time.max())
-
-    def share(shift: float) -> float:
-        return float(np.mean((begins + shift >= low) & (ends + shift <= high)))
-
-    now = share(0.0)
-    shifts = np.concatenate([[s, -s] for s in np.arange(0.5, 14.5, 0.5)]) * HOUR
-    shares = np.array([share(s) for s in shifts])
-    best = int(np.argmax(shares))  # the smallest of equally good shifts comes first
-    return (float(shifts[best]), float(shares[best])) if shares[best] >= now + 0.2 else (0.0, now)

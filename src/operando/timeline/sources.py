@@ -106,20 +106,18 @@ def _climbing(time: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(time) if time.size else time
 
 
-def without_frames(clock: Clock | Mapping[int, Clock] | None, placed: Sequence[xr.Dataset]) -> str | None:
-    """Say which entries of a list of clocks no frame stands in; None if each is used.
+def without_frames(segments: Sequence[int], placed: Sequence[xr.Dataset]) -> str | None:
+    """Say which segments that clocks are given for no frame stands in; None if each is used.
 
     Parameters
     ----------
-    clock
-        The source's clock, or one for each segment.
+    segments
+        Those named in a list of clocks.
     placed
         All series of the source, as `place` gives them.
     """
-    if clock is None or isinstance(clock, Clock):
-        return None
     there = sorted({int(k) for ds in placed for k in np.unique(ds["segment"].values)})
-    unused = sorted(set(clock) - set(there))
+    unused = sorted(set(segments) - set(there))
     if not unused:
         return None
     return f"clock: names segment {', '.join(map(str, unused))}, and the source has only {', '.join(map(str, there))}"

@@ -1,0 +1,662 @@
+"""A clock from one signal that two instruments both recorded: the cell's voltage, or a shutter on an analog input.
+
+A potentiostat keeps a record when the signal has changed by a threshold or a time has passed, whichever comes first. The line between two
+records is then not where the signal was: the last record before a current step may be half a minute older than the step, the next is right
+after it. Drawn as a line, every step happens too early, and the clock is wrong by a dozen seconds with a beautiful fit. But records that
+were NOT made tell as well: until the next one the signal stayed within the threshold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from operando.contract.errors import ClockError
+from operando.timeline.clocks import Clock, Profile, common_seconds
+
+LEAST = 40  # samples in the common stretch below which nothing is tried
+OVERLAP = 1 / 3  # of the shorter record an offset has to leave in common
+_BLOCKS = 36  # stretches of the record that are taken for independent
+_MOST = 40_000  # samples that are looked at; more are thinned
+ALIKE = 0.7  # correlation below which they are not taken for the same signal
+STRAY = 0.2  # of the samples may be further off than noise and the rule of recording explain
+CLEAR = 2.5  # standard errors by which the best offset has to be better than another one
+_COOL = 3.0  # how far the likelihood is flattened at least: edges of a few samples are never as sharp as they look
+_DRAWS = 100
+_NU = 4.0  # degrees of freedom of Student's t that samples scatter by: one that straddles a jump does no harm
+
+
+def clock_from_shared_signal(
+    t_echem: Any,
+    y_echem: Any,
+    t_source: Any,
+    y_source: Any,
+    *,
+    steps: Iterable[int] | None = None,
+    offset: float = 0.0,
+    search: float | None = None,
+    max_drift: float = 100e-6,
+) -> Clock:
+    """Find a source's clock from a signal that it and the potentiostat both recorded.
+
+    The source's samples are y_source = bias + gain y_echem(t_source + offset + drift (t_source - at)) + noise, with an unknown gain (also
+    negative) and a bias of its own in each of some thirty stretches of the record: a zero that wanders tells nothing about time, steps and
+    relaxations do. Between two records the signal is drawn as the rule of recording allows, see the module; of several such rules the one
+    that fits the source best is taken. The uncertainty is that of the stretches redrawn with random weights (Rubin 1981, Ann. Stat. 9, 130),
+    so errors that hang together within a stretch are counted once.
+
+    Parameters
+    ----------
+    t_echem, y_echem
+        Records of the potentiostat: float seconds or datetime64, and the signal in any unit.
+    t_source, y_source
+        Samples of the source; a stamp is taken for the middle of what was sampled.
+    steps
+        Places in `t_echem` of the first record after a current step, where known; they are found from the signal otherwise.
+    offset, search
+        Only offsets within `search` of `offset` are considered, s. Default: every offset that leaves a third of the shorter record in common,
+        so that a wrong zone is found, and cycles that repeat themselves are recognised as such.
+    max_drift
+        Largest drift considered, s/s.
+
+    Returns
+    -------
+    Clock
+        `method` is `shared_signal`, `at` the first stamp of the source. Status `ok`; `no_edges` where the signal hardly changes;
+        `ambiguous` where another offset fits about as well, or none does; `models_disagree` where parts of the record want different offsets;
+        `too_few` where hardly anything is in common.
+
+    Raises
+    ------
+    ClockError
+        Times or values that are none or of different lengths, `steps` that are no places, records that run backwards all the time.
+
+    Examples
+    --------
+    >>> t = np.arange(0.0, 7200.0, 2.0)
+    >>> y = 3.7 + 0.05 * (np.searchsorted([500.0, 1300.0, 2900.0, 3700.0, 6100.0], t) % 2)
+    >>> clock = clock_from_shared_signal(t, y, t[50:-50] + 37.0, 1.004 * y[50:-50] + 0.002)
+    >>> clock.status, round(clock.offset)
+    ('ok', -37)
+    """
+    for name, value in (("search", search), ("max_drift", max_drift)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise ClockError(f"{name} of clock_from_shared_signal is not a positive number", found=value)
+    if not math.isfinite(offset):
+        raise ClockError("offset of clock_from_shared_signal is not a number", found=offset)
+    echem, source, origin = common_seconds(t_echem, t_source, "the shared signal")
+    values, samples = _signal(y_echem, echem, "y_echem"), _signal(y_source, source, "y_source")
+    stamped = source[np.isfinite(source)]
+    first = float(stamped.min()) if stamped.size else 0.0
+    at = origin.stamp(first) if stamped.size else None
+    echem, values, places, lost = _records(echem, values, steps)
+    source, samples, lost_too = _samples(source, samples)
+    left_out = "".join(f"; {words}" for words in lost + lost_too)
+
+    def refused(status: str, words: str) -> Clock:
+        return Clock(status=status, method="shared_signal", evidence=words + left_out, at=at)
+
+    if echem.size < 8 or source.size < LEAST:
+        return refused("too_few", f"{source.size} samples of the source and {echem.size} records; at least {LEAST} and 8 are needed")
+    for name, signal in (("electrochemistry", values), ("source", samples)):
+        if np.ptp(signal) <= 1e-9 * np.abs(signal).max():
+            return refused("no_edges", f"the signal by the {name} never changes from {signal[0]:.6g}")
+
+    paths = _paths(echem, values, places)
+    main = paths[1] if len(paths) > 1 and paths[1].rule != "held" else paths[0]
+    fits, wide = _look(main, source, samples, offset - origin.apart, search, max_drift)
+    if not fits:
+        anywhere = "any offset" if search is None else f"any offset within {search:g} s of {offset:g} s"
+        overlap = _overlap(main, source, offset - origin.apart, search)
+        if overlap < LEAST:
+            return refused("too_few", f"under {anywhere} no more than {overlap} samples of the source fall into the records")
+        return refused("no_edges", f"under {anywhere} nothing in the source goes with the records")
+    tried = []
+    for path in paths:
+        fit = dataclasses.replace(fits[0], path=path)
+        tried.append((fit, *_close_in(fit, source, samples, wide, max_drift)))
+    best, mean, covariance, grid, blocks = min(tried, key=lambda one: one[0].cost)
+    status, words = _judge(best, covariance, fits[1:], source, samples, wide, max_drift, blocks)
+
+    # everything is told at the first stamp, where a growing record keeps it
+    since = first - best.middle
+    back = np.array([[1.0, since], [0.0, 1.0]])
+    told = back @ covariance @ back.T
+    uncertainty, drift_uncertainty = math.sqrt(told[0, 0]), math.sqrt(told[1, 1])
+    most = uncertainty * drift_uncertainty
+    where = best.offset + best.drift * since + origin.apart
+    said = (
+        f"{blocks[0].size} samples of the source lie on the {echem.size} records (drawn by rule '{best.path.rule}') "
+        f"with a gain of {best.gain:.4g} and a scatter of {best.sigma:.2g} in the source's unit{left_out}; {words}"
+    )
+    return Clock(
+        offset=where,
+        drift=best.drift,
+        at=at,
+        uncertainty=uncertainty,
+        drift_uncertainty=drift_uncertainty,
+        covariance=float(np.clip(told[0, 1], -most, most)),
+        method="shared_signal",
+        evidence=said,
+        status=status,
+        profile=_profile(grid, mean, covariance, since, where, uncertainty),
+    )
+
+
+def _signal(y: Any, t: np.ndarray, name: str) -> np.ndarray:
+    values = np.asarray(y)
+    if values.shape != t.shape or values.dtype.kind not in "biuf":
+        raise ClockError(f"{name} is no signal at its times", found=f"{values.dtype} of shape {values.shape}", expected=f"{t.size} real numbers")
+    return values.astype(np.float64)
+
+
+def _records(t: np.ndarray, y: np.ndarray, steps: Iterable[int] | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """Leave out records that are none or run backwards; give the places of `steps` among the rest."""
+    places = np.asarray([] if steps is None else list(steps))
+    if places.size and (places.ndim != 1 or places.dtype.kind not in "iu" or places.min() < 0 or places.max() >= t.size):
+        raise ClockError("steps are no places of records", found=f"{places.dtype} {places.ravel()[:3]}", expected=f"integers from 0 to {t.size - 1}")
+    known = np.flatnonzero(np.isfinite(t) & np.isfinite(y))
+    ahead = t[known] >= np.maximum.accumulate(t[known]) if known.size else np.zeros(0, bool)
+    keep, words = known[ahead], []
+    backward = int(known.size - keep.size)
+    if backward > 0.1 * known.size:
+        raise ClockError(
+            "the records run backwards", found=f"{backward} of {known.size} before an earlier one", hint="give one segment of the record at a time"
+        )
+    if known.size < t.size:
+        words.append(f"{t.size - known.size} records without time or value left out")
+    if backward:
+        words.append(f"{backward} records that run backwards left out")
+    return t[keep], y[keep], np.unique(np.searchsorted(keep, places[places <= keep[-1]] if keep.size else places[:0])).astype(np.int64), words
+
+
+def _samples(t: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Leave out samples that are none, and put the rest in order."""
+    known = np.flatnonzero(np.isfinite(t) & np.isfinite(y))
+    words = [f"{t.size - known.size} samples without time or value left out"] if known.size < t.size else []
+    order = known[np.argsort(t[known], kind="stable")]
+    if (order != known).any():
+        words.append("samples of the source not in the order of their stamps")
+    return t[order], y[order], words
+
+
+def _overlap(path: _Path, t: np.ndarray, offset: float, search: float | None) -> int:
+    """Count the samples that could fall into the records at best."""
+    if search is None:
+        return int(t.size)
+    low, high = offset - search, offset + search
+    return int(((t + high >= path.t[0]) & (t + low <= path.t[-1])).sum())
+
+
+# --------------------------------------------------------------------------- where the signal was
+
+
+@dataclass(frozen=True)
+class _Path:
+    """Where the signal was by the electrochemistry: lines between knots, two at one moment where it jumps; nothing is known in gaps."""
+
+    rule: str
+    t: np.ndarray
+    y: np.ndarray
+    gap_start: np.ndarray
+    gap_stop: np.ndarray
+    tolerance: float  # how far the signal may have been off between records
+    latency: float  # s; how much later than it happened a jump may be written down
+
+    def __call__(self, t: np.ndarray) -> np.ndarray:
+        return np.interp(t, self.t, self.y)
+
+    def known(self, t: np.ndarray, reach: float) -> np.ndarray:
+        """Tell of which moments everything within `reach` is known."""
+        inside = (t - reach >= self.t[0]) & (t + reach <= self.t[-1])
+        return inside & (np.searchsorted(self.gap_stop, t - reach, side="right") == np.searchsorted(self.gap_start, t + reach, side="left"))
+
+
+def _paths(t: np.ndarray, y: np.ndarray, steps: np.ndarray) -> list[_Path]:
+    """Draw the path by each rule of recording that the records allow."""
+    dt, dy = np.diff(t), np.diff(y)
+    longest = float(np.quantile(dt, 0.98))
+    gaps = np.flatnonzero(dt > max(5 * longest, 60.0))
+    start, stop = t[gaps], t[gaps + 1]
+
+    def path(rule: str, ends: np.ndarray, jump: np.ndarray) -> _Path:
+        """Let the signal bend from each record to `ends` just before the next."""
+        knots, values = np.empty(2 * t.size - 1), np.empty(2 * t.size - 1)
+        knots[::2], knots[1::2] = t, np.nextafter(t[1:], -np.inf)
+        values[::2], values[1::2] = y, ends
+        sag = _sag(dt, ends - y[:-1], jump)
+        bent = np.flatnonzero(np.abs(sag) > 0.01 * resolution)
+        middle = (t[bent] + t[bent + 1]) / 2
+        values = np.insert(values, 2 * bent + 1, (y[bent] + ends[bent]) / 2 + sag[bent])
+        return _Path(rule, np.insert(knots, 2 * bent + 1, middle), values, start, stop, tolerance, 0.0 if rule == "linear" else fastest)
+
+    around = np.max(np.lib.stride_tricks.sliding_window_view(np.pad(dt, 4, mode="edge"), 9), axis=1)
+    early = dt < 0.9 * around  # something other than the time limit made the next record
+    stepped = np.zeros(dt.size, bool)
+    stepped[steps[steps > 0] - 1] = True
+    stepped &= early
+    change = _threshold(np.abs(dy[early]))
+    fastest = float(dt[dt > 0].min()) if (dt > 0).any() else 0.0  # the recorder samples at least so often
+    bend = np.abs(y[1:-1] - np.interp(t[1:-1], t[::2], y[::2]))  # what a line misses at every other record
+    tolerance = 0.3 * change if change < np.inf else float(np.quantile(bend[bend > 0], 0.75)) if (bend > 0).any() else 0.0
+    resolution = change if change < np.inf else float(np.std(y))
+    none = np.zeros(dt.size, bool)
+    paths = [path("linear", y[1:], none)]
+    slope = dy / np.maximum(dt, 1e-9)
+    before = np.concatenate([[0.0], slope[:-1]])
+    fresh = np.concatenate([[True], stepped[:-1] | (np.abs(dy[:-1]) > 1.5 * change)])
+    before[fresh] = 0.0  # the slope across a jump is none, and right after one the signal relaxes fast
+    held = before * dt  # how far the signal would have gone on as before
+    if change < np.inf:
+        beyond = np.abs(dy) > np.where(early & ~fresh, 0.9, 1.5) * change
+        jump = stepped | (beyond & (np.abs(held) < 0.4 * np.abs(dy)))
+        ends = y[:-1] + np.where(jump, np.clip(held, -change, change), np.clip(dy, -change, change))
+        paths.append(path("threshold", ends, jump))
+    elif stepped.any():
+        paths.append(path("steps", np.where(stepped, y[:-1], y[1:]), stepped))
+    if early.any():
+        paths.append(path("held", y[:-1], ~none))
+    return paths
+
+
+def _sag(dt: np.ndarray, dy: np.ndarray, jump: np.ndarray) -> np.ndarray:
+    """Say how far the middle of a monotone cubic (Fritsch and Carlson 1980, slopes after Fritsch and Butland 1984) lies off the line."""
+    slope = dy / np.maximum(dt, 1e-9)
+    left, right = slope[:-1], slope[1:]
+    w1, w2 = 2 * dt[1:] + dt[:-1], dt[1:] + 2 * dt[:-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inner = np.where(left * right > 0, (w1 + w2) / (w1 / left + w2 / right), 0.0)
+    begin, end = np.concatenate([slope[:1], inner]), np.concatenate([inner, slope[-1:]])
+    # beyond a jump there is no neighbour: the slope there follows from the other end
+    alone = np.concatenate([[True], jump[:-1]])
+    begin = np.where(alone, np.clip(1.5 * slope - 0.5 * end, -3 * np.abs(slope), 3 * np.abs(slope)), begin)
+    cut = np.concatenate([jump[1:], [True]])
+    end = np.where(cut, np.clip(1.5 * slope - 0.5 * begin, -3 * np.abs(slope), 3 * np.abs(slope)), end)
+    return np.where(jump, 0.0, (begin - end) * dt / 8)
+
+
+def _threshold(changes: np.ndarray) -> float:
+    """Find the change that makes a record: where the changes of early records pile up, with nothing right below; infinite if nowhere."""
+    changes = np.sort(changes[changes > 0])
+    if changes.size < 8:
+        return np.inf
+    count = np.searchsorted(changes, 1.15 * changes, side="right") - np.arange(changes.size)
+    k = int(np.argmax(count))
+    edge = float(changes[k])
+    below = np.searchsorted(changes, 0.97 * edge) - np.searchsorted(changes, 0.8 * edge)
+    return edge if count[k] >= max(5, 0.2 * changes.size) and below < 0.3 * count[k] else np.inf
+
+
+# --------------------------------------------------------------------------- looking everywhere
+
+
+def _candidates(path: _Path, t: np.ndarray, y: np.ndarray, offset: float, search: float | None, max_drift: float) -> tuple[list[float], float]:
+    """List offsets under which the records correlate best, as they are and without what is slow, and the step of this search."""
+    step = max(float(np.median(np.diff(t))), (path.t[-1] - path.t[0] + t[-1] - t[0]) / 2**17, 1e-3)
+    at = np.arange(path.t[0], path.t[-1], step)
+    known = path.known(at, 0.0)
+    a = np.where(known, path(at), 0.0)
+    place = np.floor((t - t[0]) / step).astype(np.int64)
+    number = np.bincount(place)
+    b = np.bincount(place, y) / np.maximum(number, 1)
+    sampled = number > 0
+    lags = np.arange(-(b.size - 1), a.size)
+    offsets = at[0] - t[0] + lags * step
+    allowed = np.ones(lags.size, bool) if search is None else np.abs(offsets - offset) <= search + step + max_drift * (t[-1] - t[0])
+    fewest = max(OVERLAP * min(known.sum(), sampled.sum()), 8)
+    width = int(max(60, 10 * max_drift * (t[-1] - t[0]) / step))
+    found: list[float] = []
+    for slow in (False, True):
+        u, v = (_without_slow(a, known, width), _without_slow(b, sampled, width)) if slow else (a, b)
+        r = np.where(allowed, np.abs(_correlation(u, known, v, sampled, fewest)), 0.0)
+        peak = np.flatnonzero((r > 0.05) & (r >= np.r_[0, r[:-1]]) & (r >= np.r_[r[1:], 0]))
+        taken = 0
+        for k in peak[np.argsort(-r[peak], kind="stable")]:
+            if all(abs(offsets[k] - other) > 2.5 * step for other in found):
+                found.append(float(offsets[k]))
+                taken += 1
+                if taken == 6:
+                    break
+    return found, step
+
+
+def _correlation(a: np.ndarray, known: np.ndarray, b: np.ndarray, sampled: np.ndarray, fewest: float) -> np.ndarray:
+    """Correlate a[i + lag] with b[i] where both are there, for every lag; 0 where fewer than `fewest` are."""
+    n = 1 << int(a.size + b.size - 1).bit_length()
+    a = np.where(known, a - a[known].mean(), 0.0)
+    b = np.where(sampled, b - b[sampled].mean(), 0.0)
+    scale_a, scale_b = a.std() or 1.0, b.std() or 1.0
+    a, b = a / scale_a, b / scale_b
+    ahead = [np.fft.rfft(x, n) for x in (known.astype(float), a, a * a)]
+    behind = [np.conj(np.fft.rfft(x, n)) for x in (sampled.astype(float), b, b * b)]
+
+    def lagged(x: np.ndarray, z: np.ndarray) -> np.ndarray:
+        both = np.fft.irfft(x * z, n)
+        return np.concatenate([both[-(b.size - 1) :] if b.size > 1 else both[:0], both[: a.size]])
+
+    number = np.maximum(lagged(ahead[0], behind[0]), 1.0)
+    mean_a, mean_b = lagged(ahead[1], behind[0]) / number, lagged(ahead[0], behind[1]) / number
+    spread_a = lagged(ahead[2], behind[0]) / number - mean_a**2
+    spread_b = lagged(ahead[0], behind[2]) / number - mean_b**2
+    together = lagged(ahead[1], behind[1]) / number - mean_a * mean_b
+    enough = (number >= fewest) & (spread_a > 1e-4) & (spread_b > 1e-4)
+    return np.where(enough, together / np.sqrt(np.maximum(spread_a * spread_b, 1e-12)), 0.0)
+
+
+def _without_slow(x: np.ndarray, there: np.ndarray, width: int) -> np.ndarray:
+    """Subtract the mean over `width` places around each."""
+    total = np.concatenate([[0.0], np.cumsum(np.where(there, x - x[there].mean(), 0.0))])
+    count = np.concatenate([[0], np.cumsum(there)])
+    low, high = np.maximum(np.arange(x.size) - width // 2, 0), np.minimum(np.arange(x.size) + width // 2 + 1, x.size)
+    return np.where(there, x - x[there].mean() - (total[high] - total[low]) / np.maximum(count[high] - count[low], 1), 0.0)
+
+
+# --------------------------------------------------------------------------- looking closely
+
+
+@dataclass
+class _Fit:
+    """One way to lay the source on the path: t + offset + drift (t - middle), y = bias of the block + gain * path."""
+
+    path: _Path
+    middle: float
+    offset: float = 0.0
+    drift: float = 0.0
+    gain: float = 1.0
+    sigma: float = 1.0
+    cost: float = math.inf
+
+    def moved(self, t: np.ndarray) -> np.ndarray:
+        return t + self.offset + self.drift * (t - self.middle)
+
+
+def _blocks(fit: _Fit, t: np.ndarray, y: np.ndarray, reach: float, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut what is known under all shifts within `reach` into equal blocks: times and values, (block, sample)."""
+    use = np.flatnonzero(fit.path.known(fit.moved(t), reach))
+    if use.size > most:
+        use = use[:: -(-use.size // most)]
+    number = int(np.clip(use.size // 10, 1, _BLOCKS))
+    each = use.size // number
+    spare = use.size - number * each
+    places = use[spare // 2 : use.size - (spare - spare // 2)].reshape(number, each)
+    return t[places], y[places]
+
+
+def _residuals(y: np.ndarray, f: np.ndarray, gain: float, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Residuals of each block about its own bias, and the weights of Student's t."""
+    r = y - gain * f
+    r = r - np.median(r, axis=1, keepdims=True)
+    w = (_NU + 1) / (_NU + (r / sigma) ** 2)
+    for _ in range(2):
+        r = r - (w * r).sum(axis=1, keepdims=True) / w.sum(axis=1, keepdims=True)
+        w = (_NU + 1) / (_NU + (r / sigma) ** 2)
+    return r, w
+
+
+def _scale(fit: _Fit, t: np.ndarray, y: np.ndarray) -> None:
+    """Fit gain and scatter where the source now lies."""
+    f = fit.path(fit.moved(t))
+    f0, y0 = f - f.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
+    power = float((f0 * f0).sum())
+    fit.gain = float((f0 * y0).sum()) / power if power > 0 else 1.0
+    for _ in range(8):
+        r = y - fit.gain * f
+        r = r - np.median(r, axis=1, keepdims=True)
+        fit.sigma = max(1.4826 * float(np.median(np.abs(r))), 1e-9 * float(np.abs(y).max()), 1e-300)
+        r, w = _residuals(y, f, fit.gain, fit.sigma)
+        f0 = f - (w * f).sum(axis=1, keepdims=True) / w.sum(axis=1, keepdims=True)
+        power = float((w * f0 * f0).sum())
+        if power > 0:
+            fit.gain += float((w * r * f0).sum()) / power
+
+
+def _profiles(fit: _Fit, t: np.ndarray, y: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Give for each shift and block the cost, and its slope and curvature along the gain: (3, block, shift)."""
+    out = np.empty((3, t.shape[0], shifts.size))
+    moved = fit.moved(t)
+    for k, shift in enumerate(shifts.tolist()):
+        f = fit.path(moved + shift)
+        r, w = _residuals(y, f, fit.gain, fit.sigma)
+        f0 = f - (w * f).sum(axis=1, keepdims=True) / w.sum(axis=1, keepdims=True)
+        out[0, :, k] = (_NU + 1) / 2 * np.log1p(r * r / (_NU * fit.sigma**2)).sum(axis=1)
+        out[1, :, k] = (w * r * f0).sum(axis=1) / fit.sigma**2
+        out[2, :, k] = (w * f0 * f0).sum(axis=1) / fit.sigma**2
+    return out
+
+
+@dataclass
+class _Grid:
+    """Costs over offset and drift (both from those of the fit), for each block, with the gain's slope and curvature."""
+
+    offset: np.ndarray
+    drift: np.ndarray
+    parts: np.ndarray  # (3, block, drift * offset)
+
+    def cost(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """Sum over blocks, each taken `weights` times, with the gain fitted anew: (..., drift * offset)."""
+        c, a, h = self.parts.sum(axis=1) if weights is None else (weights @ part for part in self.parts)
+        return c - 0.5 * a * a / np.maximum(h, 1e-300)
+
+    def moments(self, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean (offset, drift) and covariance of exp(-cost)."""
+        p = np.exp(cost.min(axis=-1, keepdims=True) - cost)
+        p = (p / p.sum(axis=-1, keepdims=True)).reshape(*p.shape[:-1], self.drift.size, self.offset.size)
+        po, pd = p.sum(axis=-2), p.sum(axis=-1)
+        mean = np.stack([po @ self.offset, pd @ self.drift], axis=-1)
+        vo, vd = po @ self.offset**2 - mean[..., 0] ** 2, pd @ self.drift**2 - mean[..., 1] ** 2
+        both = np.einsum("...do,d,o->...", p, self.drift, self.offset) - mean[..., 0] * mean[..., 1]
+        return mean, np.stack([np.stack([vo, both], -1), np.stack([both, vd], -1)], -1)
+
+
+def _grid(fit: _Fit, t: np.ndarray, y: np.ndarray, wide: float, steep: float, max_drift: float, points: int) -> _Grid:
+    """Evaluate costs for offsets within `wide` and drifts within `steep` of the fit's."""
+    centre = t.mean(axis=1) - fit.middle
+    half = float(np.abs(centre).max())
+    drift = np.linspace(max(-steep, -max_drift - fit.drift), min(steep, max_drift - fit.drift), 31)  # none larger than max_drift
+    reach = wide + float(np.abs(drift).max()) * half
+    shifts = np.linspace(-reach, reach, points)
+    offset = np.linspace(-wide, wide, 81)
+    parts = _profiles(fit, t, y, shifts)
+    x = ((offset[None, :] + drift[:, None] * centre[:, None, None]) + reach) / (shifts[1] - shifts[0])
+    low = np.clip(x.astype(np.int64), 0, points - 2)
+    u = (x - low).reshape(centre.size, -1)
+    low = low.reshape(centre.size, -1)
+    rows = np.arange(centre.size)[:, None]
+    return _Grid(offset, drift, np.stack([part[rows, low] * (1 - u) + part[rows, low + 1] * u for part in parts]))
+
+
+def _look(path: _Path, t: np.ndarray, y: np.ndarray, offset: float, search: float | None, max_drift: float) -> tuple[list[_Fit], float]:
+    """Fit offset and drift roughly around each candidate: distinct fits, best first, and the distance within which they are one."""
+    where, step = _candidates(path, t, y, offset, search, max_drift)
+    wide = 4 * step + max_drift * float(t[-1] - t[0]) / 2
+    fits: list[_Fit] = []
+    for candidate in where:
+        inside = t[path.known(t + candidate, 0.0)]
+        if inside.size < LEAST:
+            continue
+        fit = _Fit(path, float(inside[0] + inside[-1]) / 2, candidate)
+        times, values = _blocks(fit, t, y, wide + max_drift * float(inside[-1] - inside[0]) / 2, 4000)
+        if times.size < LEAST:
+            continue
+        _scale(fit, times, values)
+        grid = _grid(fit, times, values, wide, max_drift, max_drift, 81)
+        k = int(np.argmin(grid.cost()))
+        fit.offset += float(grid.offset[k % grid.offset.size])
+        fit.drift += float(grid.drift[k // grid.offset.size])
+        _scale(fit, times, values)
+        fit.cost = _cost(fit, times, values)
+        fits.append(fit)
+    distinct: list[_Fit] = []
+    for fit in sorted(fits, key=lambda f: f.cost):
+        if all(abs(fit.offset - other.offset) > wide for other in distinct):
+            distinct.append(fit)
+    return distinct, wide
+
+
+def _cost(fit: _Fit, t: np.ndarray, y: np.ndarray) -> float:
+    """Negative logarithm of the likelihood per sample, scatter included, for a source of gain 1 (or a wrong gain of 0 would fit best)."""
+    r, _ = _residuals(y, fit.path(fit.moved(t)), fit.gain, fit.sigma)
+    return math.log(fit.sigma) + (_NU + 1) / 2 * float(np.log1p(r * r / (_NU * fit.sigma**2)).mean())
+
+
+def _close_in(
+    fit: _Fit, t: np.ndarray, y: np.ndarray, wide: float, max_drift: float
+) -> tuple[np.ndarray, np.ndarray, _Grid, tuple[np.ndarray, np.ndarray]]:
+    """Narrow offset and drift down: mean of the last grid, covariance, that grid, and the samples used."""
+    steep, most = 2 * max_drift, 4000
+    rng = np.random.default_rng(0)
+    for turn in range(5):
+        inside = t[fit.path.known(fit.moved(t), 0.0)]
+        half = max(float(inside[-1] - inside[0]) / 2, 1.0)
+        times, values = _blocks(fit, t, y, wide + steep * half, most)
+        _scale(fit, times, values)
+        grid = _grid(fit, times, values, wide, steep, max_drift, 121)
+        cool = max(_COOL, _hanging_together(fit, times, values))
+        mean, within = grid.moments(grid.cost() / cool)
+        weights = rng.exponential(size=(_DRAWS, times.shape[0]))
+        weights /= weights.mean(axis=1, keepdims=True)
+        redrawn, _ = grid.moments(grid.cost(weights) / cool)
+        # two measures of the same thing: how wide the likelihood is, and how far it moves when the blocks are redrawn (few know that badly)
+        covariance = (within + np.cov(redrawn.T) * (1 + 3 / times.shape[0])) / 2
+        spread = np.sqrt(np.diag(covariance))
+        fit.offset += float(mean[0])
+        fit.drift += float(mean[1])
+        if turn >= 2 and 3 * spread[0] < wide < 20 * spread[0] + 0.2:
+            break
+        wide, steep, most = max(6 * float(spread[0]), 0.1), min(max(6 * float(spread[1]), 1e-8), 2 * max_drift), _MOST
+    _scale(fit, times, values)
+    fit.cost = _cost(fit, times, values)
+    covariance[0, 0] += fit.path.latency**2 / 3  # a jump is written down up to one sampling interval of the recorder later
+    return mean, covariance, grid, (times, values)
+
+
+def _hanging_together(fit: _Fit, t: np.ndarray, y: np.ndarray) -> float:
+    """Say how many neighbouring samples tell only as much as one: the integrated autocorrelation of the residuals' pull."""
+    r, w = _residuals(y, fit.path(fit.moved(t)), fit.gain, fit.sigma)
+    pull = w * r
+    power, total = float((pull * pull).mean()), 1.0
+    for lag in range(1, pull.shape[1] // 3):
+        rho = float((pull[:, lag:] * pull[:, :-lag]).mean()) / power if power > 0 else 0.0
+        if rho < 0.05:
+            break
+        total += 2 * rho
+    return total
+
+
+# --------------------------------------------------------------------------- judging
+
+
+def _judge(
+    best: _Fit,
+    covariance: np.ndarray,
+    others: list[_Fit],
+    t: np.ndarray,
+    y: np.ndarray,
+    wide: float,
+    max_drift: float,
+    blocks: tuple[np.ndarray, np.ndarray],
+) -> tuple[str, str]:
+    """Say whether the best fit may be used, and why or why not."""
+    times, values = blocks
+    sigma = math.sqrt(covariance[0, 0])
+    if times.size < LEAST:
+        return "too_few", f"at least {LEAST} are needed"
+    f = best.path(best.moved(times))
+    r, w = _residuals(values, f, best.gain, best.sigma)
+    noise = _noise(y)
+    f0, y0 = f - (w * f).sum() / w.sum(), values - (w * values).sum() / w.sum()
+    alike = abs(float((w * f0 * y0).sum())) / math.sqrt(max(float((w * f0 * f0).sum() * (w * y0 * y0).sum()), 1e-300))
+    if alike < ALIKE:
+        if float(np.std(values)) < 1.5 * noise:
+            return "no_edges", f"the source's signal is hardly more than its noise of {noise:.2g} (correlation {alike:.2f})"
+        return "ambiguous", f"they correlate with {alike:.2f} only: are these records of the same signal?"
+    allowed = 6 * math.hypot(noise, abs(best.gain) * best.path.tolerance)
+    stray = float((np.abs(r) > allowed).mean())
+    if stray > STRAY:
+        return "ambiguous", f"{stray:.0%} of the samples are further off than {allowed:.2g}: are these records of the same signal?"
+    if abs(best.drift) > 0.97 * max_drift and math.sqrt(covariance[1, 1]) < 0.3 * max_drift:
+        return "models_disagree", f"the drift is at the largest that was allowed ({max_drift * 1e6:.3g} ppm): was the clock set in between?"
+    words = _parts(best, covariance, t, y, max(wide, 120.0))
+    if words:
+        return "models_disagree", words
+    for other in others:
+        rival = _rival(best, other, t, y)
+        if rival:
+            return rival
+    if sigma > max(10 * float(np.median(np.diff(t))), 30.0) or sigma > 0.35 * wide:
+        return "no_edges", f"the signal changes too slowly to tell the offset better than {sigma:.2g} s"
+    return "ok", f"no other offset comes near, and the parts of the record agree; 1 sigma is {sigma:.2g} s in the middle of the record"
+
+
+def _noise(y: np.ndarray) -> float:
+    """Scatter of samples about their neighbours, no smaller than what the digits allow."""
+    bend, change = np.abs(y[2:] - 2 * y[1:-1] + y[:-2]), np.abs(np.diff(y))
+    moving = change[change > 0]
+    return max(1.4826 * float(np.median(bend)) / math.sqrt(6), 0.3 * float(np.median(moving)) if moving.size else 0.0)
+
+
+def _parts(best: _Fit, covariance: np.ndarray, t: np.ndarray, y: np.ndarray, reach: float) -> str:
+    """Say which part of the record wants another offset, if one does."""
+    times, values = _blocks(best, t, y, reach, 6000)
+    number = min(6, times.shape[0] // 3)
+    if times.size < LEAST or number < 2:
+        return ""
+    shifts = np.linspace(-reach, reach, 241)
+    c, a, h = _profiles(best, times, values, shifts)
+    cool = max(_COOL, _hanging_together(best, times, values))
+    for k, part in enumerate(np.array_split(np.arange(times.shape[0]), number)):
+        centre = float(times[part].mean()) - best.middle
+        cost = (c[part].sum(axis=0) - 0.5 * a[part].sum(axis=0) ** 2 / np.maximum(h[part].sum(axis=0), 1e-300)) / cool
+        p = np.exp(cost.min() - cost)
+        p /= p.sum()
+        mean = float(p @ shifts)
+        own = float(p @ shifts**2) - mean**2
+        known = covariance[0, 0] + 2 * covariance[0, 1] * centre + covariance[1, 1] * centre**2
+        spread = math.sqrt(own + number * known + (shifts[1] - shifts[0]) ** 2)
+        if abs(mean) > 4 * spread and cost[shifts.size // 2] - cost.min() > 12:
+            return f"part {k + 1} of {number} of the record wants an offset {mean:+.3g} s from the rest: was the clock set in between?"
+    return ""
+
+
+def _rival(best: _Fit, other: _Fit, t: np.ndarray, y: np.ndarray) -> tuple[str, str] | None:
+    """Hold another offset against the best one by the samples that both would place into the records."""
+    both = best.path.known(best.moved(t), 0.0) & other.path.known(other.moved(t), 0.0)
+    away = other.offset - best.offset
+    if both.sum() < LEAST:
+        if other.sigma > 2 * best.sigma:
+            return None
+        return "ambiguous", f"an offset {away:+.4g} s away fits other samples as well: say roughly where to look (offset: and search:)"
+    times, values = _blocks(best, t[both], y[both], 0.0, 6000)
+    costs = []
+    for fit in (best, other):
+        r, _ = _residuals(values, fit.path(fit.moved(times)), fit.gain, best.sigma)
+        costs.append((_NU + 1) / 2 * np.log1p(r * r / (_NU * best.sigma**2)).sum(axis=1))
+    better = costs[1] - costs[0]
+    total, spread = float(better.sum()), math.sqrt(better.size) * float(np.std(better))
+    if total > max(10.0, CLEAR * spread):
+        return None
+    first, second = float(better[: better.size // 2].sum()), float(better[better.size // 2 :].sum())
+    if min(first, second) < -20 < 20 < max(first, second):
+        half = "first" if first < 0 else "second"
+        return "models_disagree", f"the {half} half of the record wants an offset {away:+.4g} s away: was the clock set in between?"
+    return "ambiguous", f"an offset {away:+.4g} s away fits about as well: say roughly where to look (offset: and search:)"
+
+
+def _profile(grid: _Grid, mean: np.ndarray, covariance: np.ndarray, since: float, offset: float, sigma: float) -> Profile:
+    """Tell the likelihood of offsets at the first stamp, the drift fitted anew at each, as wide as the stated uncertainty."""
+    cost = grid.cost()
+    _, raw = grid.moments(cost)
+    scale = min(1.0, max(float(raw[0, 0]), 1e-12) / float(covariance[0, 0]))
+    steps = np.linspace(-5, 5, 101) * sigma
+    rows = [
+        np.interp(steps + mean[0] - (d - mean[1]) * since, grid.offset, -scale * row, left=-np.inf, right=-np.inf)
+        for d, row in zip(grid.drift, cost.reshape(grid.drift.size, -1), strict=True)
+    ]
+    best = np.max(rows, axis=0)
+    there = np.isfinite(best)
+    return Profile(offset + steps[there], best[there] - best[there].max())
