@@ -178,9 +178,8 @@ class _Clocks:
         for source in (s for s in self.sources if s.reading.source == name):
             for (cell, series), ds in source.placed()[0].items():
                 frames = source.store.read(cell, series, "frames")
-                if channel is not None and channel in frames.variables and channel not in ds.variables:
-                    ds = ds.assign({channel: ("time", frames[channel].values)}) if frames[channel].dims == ("time",) else ds
-                pieces.append(ds)
+                channels = {n: v.variable for n, v in frames.variables.items() if v.dims == ("time",) and n not in ds.variables}
+                pieces.append(ds.assign(channels))
         return clocks.witness(pieces, channel, name)
 
     def _series(self, cell: str, name: str) -> xr.Dataset:

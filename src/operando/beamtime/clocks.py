@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from operando import plan, timeline
+from operando import plan
 from operando.contract import AlignmentFlag, ClockError
-from operando.timeline import Clock, Estimate, clock_from_events, clocks_from_config
+from operando.timeline import Clock, Estimate, clock_from_events, clock_from_shared_signal, clocks_from_config
 from operando.timeline.alignment import Clocks
 
 VERSION = "1"
@@ -197,7 +197,7 @@ def _one(kind: str, spec: Mapping[str, Any], prior: Clock | None, what: Witness,
     keep = (flags & AlignmentFlag.NONMONOTONIC) == 0
     steps = np.flatnonzero(flags[keep] & AlignmentFlag.STEP_INSIDE)
     assert what.values is not None
-    return timeline.clock_from_shared_signal(
+    return clock_from_shared_signal(
         records["time"].values[keep], np.asarray(records[spec["echem"]].values, float)[keep], times, what.values[here], steps=steps, **options
     )
 
