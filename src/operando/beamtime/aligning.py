@@ -178,7 +178,7 @@ class _Clocks:
         for source in (s for s in self.sources if s.reading.source == name):
             for (cell, series), ds in source.placed()[0].items():
                 frames = source.store.read(cell, series, "frames")
-                channels = {n: v.variable for n, v in frames.variables.items() if v.dims == ("time",) and n not in ds.variables}
+                channels = {n: v for n, v in frames.variables.items() if v.dims == ("time",) and n not in ds.variables}
                 pieces.append(ds.assign(channels))
         return clocks.witness(pieces, channel, name)
 
