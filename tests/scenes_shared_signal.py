@@ -122,9 +122,9 @@ def scene(
 ) -> Scene:
     """Draw a scene.
 
-    `period` of the source's samples (s; default 5 to 10), each a mean over the last `averaging` s around its stamp; `noise` and slow
-    `wander` of its zero (V), gain off by 0.5 %. The potentiostat samples every 0.1 s and keeps records on `change` (V) or `limit` (s), with noise of its own.
-    `steps`: durations and currents; `span`: first and last moment seen by the source, s.
+    `period` of the source's samples (s; default 5 to 10), each a mean over the last `averaging` s around its stamp; `noise` and
+    slow `wander` of its zero (V), gain off by 0.5 %. The potentiostat samples every 0.1 s and keeps records on `change` (V) or
+    `limit` (s), with noise of its own. `steps`: durations and currents; `span`: first and last moment seen by the source, s.
     """
     rng = np.random.default_rng(seed)
     durations, currents = schedule(rng, hours, repeat=repeat) if steps is None else steps

@@ -18,7 +18,6 @@ import xarray as xr
 
 from operando.contract import OperandoError, StoreError
 
-CLOCKS = "estimated clocks"
 DIFFRACTION = "diffraction and PDF reducers"
 IMPEDANCE = "impedance reducers"
 SPECTROSCOPY = "XAS, Raman and IR reducers"
@@ -414,7 +413,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question("echem: coulombic efficiency", _efficiency),
     Question("temperature: step of the holder", _temperature),
     Question("triggers: offset of the control computer", _estimated_clock("clock_from_events")),
-    Question("analog input: offset of the control computer", _estimated_clock("clock_from_shared_signal"), CLOCKS),
+    Question("analog input: offset of the control computer", _estimated_clock("clock_from_shared_signal")),
     *(
         Question(
             f"xrd: weight fraction of {words}",

@@ -259,7 +259,7 @@ def _paths(t: np.ndarray, y: np.ndarray, steps: np.ndarray) -> list[_Path]:
         paths.append(path("threshold", ends, jump))
     elif stepped.any():
         paths.append(path("steps", np.where(stepped, y[:-1], y[1:]), stepped))
-    if early.any():
+    if early.any() and np.unique(y).size <= max(8, 0.02 * y.size):  # a switch; a voltage is never held, and drawn so would come late
         paths.append(path("held", y[:-1], ~none))
     return paths
 
