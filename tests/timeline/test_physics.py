@@ -65,8 +65,9 @@ def test_two_positions_with_their_own_functions_share_a_clock() -> None:
     assert abs(clock.offset - s.offset) <= min(20.0, 1.96 * clock.uncertainty)
     named = suggest_clock_from_physics(s.frames.drop_vars("position"), s.echem, groups=s.frames.position.values.astype(str))
     assert named.offset == pytest.approx(clock.offset, abs=1e-6)
-    # the spots' markers differ in size and shape: one function for both is no description of either
-    assert suggest_clock_from_physics(s.frames.drop_vars("position"), s.echem).status != "ok"
+    # the spots' markers differ in size and shape: taken for one, the difference is noise, and the clock found is less sure or none
+    blind = suggest_clock_from_physics(s.frames.drop_vars("position"), s.echem)
+    assert blind.status != "ok" or (blind.uncertainty > clock.uncertainty and abs(blind.offset - s.offset) <= 1.96 * blind.uncertainty)
 
 
 def test_the_offset_counts_from_where_it_is_looked_for(gitt: tuple[scenes.Scene, Clock]) -> None:
