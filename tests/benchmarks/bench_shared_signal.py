@@ -72,9 +72,8 @@ def main() -> None:
         tracemalloc.start()
         start = time.process_time()
         clock_from_shared_signal(t, y, s.t_source[some], s.y_source[some])
-        print(
-            f"\n1e4 samples, 1e6 records: {time.process_time() - start:.1f} s CPU, peak {tracemalloc.get_traced_memory()[1] / 1e6:.0f} MB beyond the input"
-        )
+        cpu, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1] / 1e6
+        print(f"\n1e4 samples, 1e6 records: {cpu:.1f} s CPU (memory traced), peak {peak:.0f} MB beyond the input")
 
 
 if __name__ == "__main__":
