@@ -44,21 +44,19 @@ def alignment(report: Any) -> Figure:
     bars = axes[-1]
     techniques = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(s.technique for s in streams))}
     for row, stream in enumerate(streams):
+        colour = techniques[stream.technique]
         spans = [(_day(a, date2num), max(_day(b, date2num) - _day(a, date2num), 1e-6)) for a, b in stream.spans]
-        bars.broken_barh(spans, (row - 0.32, 0.64), color=techniques[stream.technique])
-        # the timeline's own pauses are not frames that miss it
-        bad = 0 if stream.rules else sum(stream.flags.get(name, 0) for name in ("OUTSIDE", "PAUSE", "PARTIAL"))
-        note = f"{stream.frames} {'records' if stream.rules else 'frames'}" + (f", {bad} not inside" if bad else "")
-        note += ", no electrochemistry" if stream.flags.get("UNALIGNED") else ""
-        bars.text(
-            1.01,
-            row,
-            note,
-            transform=bars.get_yaxis_transform(),
-            va="center",
-            fontsize=8,
-            color=BAD if bad or stream.flags.get("UNALIGNED") else "black",
+        bars.broken_barh(spans, (row - 0.32, 0.64), color=colour)
+        # what the electrochemistry does not cover is there all the same, but pale
+        pale = [(_day(max(a, s0), date2num), _day(min(b, s1), date2num)) for a, b in stream.missing for s0, s1 in stream.spans if a < s1 and b > s0]
+        bars.broken_barh(
+            [(a, b - a) for a, b in pale], (row - 0.32, 0.64), facecolor="white", alpha=0.65, hatch="////", edgecolor=colour, linewidth=0
         )
+        bars.text(1.01, row, _note(stream), transform=bars.get_yaxis_transform(), va="center", fontsize=8, color=BAD if stream.alarming else "black")
+    bars.set_xlim(*(_day(at, date2num) for at in _margin(*report.window)))
+    if any(stream.missing for stream in streams):
+        bars.broken_barh([], (0, 0), facecolor="white", hatch="////", edgecolor="grey", linewidth=0, label="without electrochemistry")
+        bars.legend(loc="upper right", bbox_to_anchor=(1.0, -0.12), fontsize=8, frameon=False, borderaxespad=0)
     bars.set_yticks(range(len(streams)), [s.address for s in streams])
     bars.set_ylim(len(streams) - 0.4, -0.6)
     bars.spines[["top", "right"]].set_visible(False)
@@ -68,6 +66,19 @@ def alignment(report: Any) -> Figure:
     bars.set_xlabel(f"time ({report.zone})")
     figure.suptitle(report.title, fontsize=11)
     return figure
+
+
+def _note(stream: Any) -> str:
+    """Say beside a bar how many frames there are, what is missing, and what clock was found."""
+    rows = "records" if stream.rules else "rows" if stream.technique == "sensor" else "frames"
+    note = f"{stream.frames} {rows}" + (f", {stream.not_inside} not inside" if stream.not_inside else "")
+    note += ", no electrochemistry" if stream.flags.get("UNALIGNED") else ""
+    return "\n".join([note, *(estimate.short() for estimate in stream.estimates[:2])])
+
+
+def _margin(begin: float, end: float) -> tuple[float, float]:
+    room = 0.02 * max(end - begin, 60.0)
+    return begin - room, end + room
 
 
 def _zone(name: str) -> dt.tzinfo:

@@ -292,13 +292,15 @@ def _jitter(series: xr.Dataset, stamps: _Stamps, grid: Grid | None, resolution: 
     if grid is None or grid.jitter < max(0.003 * grid.period, 1.2 * stated, 0.6 * resolution, 1e-4):
         return []
     sentence = f"stamps scatter by {duration(grid.jitter)} (1 sigma) around a beat of one frame every {grid.period:.7g} s" + (
-        ", late and never early: they are times of arrival" if grid.late else ": they look like times of arrival"
+        ", late and never early: they are times of arrival"
+        if grid.late
+        else ": times of arrival, or frames that began unevenly; stamps alone cannot tell"
     )
-    advice = f"time_uncertainty: {grid.jitter:.2g} s"
+    advice = f"{'' if grid.late else 'if they are times of arrival: '}time_uncertainty: {grid.jitter:.2g} s"
     if grid.whole and stamps.place.max() == 0:
         start = np.datetime64(int(stamps.ns[0]) + round(grid.first * _NS), "ns").astype("datetime64[ms]")
         advice += f"; or by frame number, within {duration(grid.uncertainty)}: start: {start}{_zulu(series)}, period: {grid.period:.9g} s"
-    return [Finding("jitter", stamps.ns.size, (), sentence, advice, WARNING if grid.jitter > 0.02 * grid.period else INFO)]
+    return [Finding("jitter", stamps.ns.size, (), sentence, advice, WARNING if grid.late and grid.jitter > 0.02 * grid.period else INFO)]
 
 
 def _zulu(series: xr.Dataset) -> str:
