@@ -397,7 +397,7 @@ def _demo(args: argparse.Namespace) -> int:
         done = demo.run(args.folder, seed=args.seed, progress=bars)
     if args.json:
         answers = {
-            q.name: {"recovered": a is not None, "waits_for": q.waits or None, **({} if a is None else {**vars(a), "ok": a.ok})}
+            q.name: {"answered": a is not None, "waits_for": q.waits or None, **({} if a is None else {**vars(a), "ok": a.ok})}
             for q, a in done.answers
         }
         _print_json(_finite({"ok": done.ok, "store": str(done.store), "figures": [str(f) for f in done.figures], "answers": answers}))
@@ -407,7 +407,7 @@ def _demo(args: argparse.Namespace) -> int:
     print(recovery.table(done.answers))
     waiting = sum(a is None for _, a in done.answers)
     print(f"\n{len(done.answers) - waiting} quantities recovered, {waiting} not yet" + ("" if done.ok else "; some are WRONG"))
-    print(f"raw files  {args.folder}   (what each trap is: truth.json)\nstore      {done.store}")
+    print(f"raw files  {args.folder}   (what each trap is: example_beamtime/README.md)\nstore      {done.store}")
     print("figures    " + "\n           ".join(str(f) for f in done.figures if f.suffix == ".png"))
     return 0 if done.ok else 1
 

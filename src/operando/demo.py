@@ -91,19 +91,38 @@ def _raw(folder: Path, seed: int | None, say: Progress) -> Path:
         raise OperandoError(
             "the folder is not empty", file=folder, expected="a new or empty folder", hint="operando demo DIR, with a folder that is not there yet"
         )
+    # made beside and moved when whole: an interrupted demo leaves nothing that looks like one
+    growing = folder.absolute().with_name(f".{folder.absolute().name}.growing")
+    shutil.rmtree(growing, ignore_errors=True)
     if seed is None and (EXAMPLE / "truth.json").exists():
         say.say(f"copying {EXAMPLE.name} to {folder}")
-        shutil.copytree(EXAMPLE, folder, ignore=_BUILT, dirs_exist_ok=True)
-        return config
-    from operando.simulate import simulate
+        _copy(EXAMPLE, growing)
+    else:
+        from operando.simulate import simulate
 
-    try:
-        return simulate(folder, progress=say.say) if seed is None else simulate(folder, seed=seed, progress=say.say)
-    except ImportError as error:
-        raise OperandoError(
-            f"the simulator needs the library {error.name or error}",
-            hint='pip install "operando[simulate]", or run the demo in a checkout of the project',
-        ) from None
+        growing.mkdir(parents=True)
+        try:
+            _ = simulate(growing, progress=say.say) if seed is None else simulate(growing, seed=seed, progress=say.say)
+        except ImportError as error:
+            raise OperandoError(
+                f"the simulator needs the library {error.name or error}",
+                hint='pip install "operando[simulate]", or run the demo in a checkout of the project',
+            ) from None
+        except ValueError as error:
+            raise OperandoError(str(error)) from None
+    if folder.exists():
+        folder.rmdir()
+    growing.rename(folder)
+    return config
+
+
+def _copy(example: Path, to: Path) -> None:
+    """Copy the example's raw files; they may be written although the example may not."""
+    for path in sorted(example.rglob("*")):
+        if path.is_file() and not any(_BUILT("", [part]) for part in path.relative_to(example).parts):
+            target = to / path.relative_to(example)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
 
 
 def draw(store: Path, folder: Path, report: Any, *, progress: Progress | None = None) -> list[Path]:

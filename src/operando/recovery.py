@@ -216,7 +216,7 @@ def _charge(series: str) -> Callable[[Beamtime], Answer]:
         ds, rows = _inside(b, series)
         true, found = b.true(series, "charge_C", rows) / MAH, ds.charge.values / MAH
         allowed = 3 * float(np.median(ds.time_errors)) * b.truth["design"]["current"] / MAH
-        return Answer(rows.size, _span(true, "mAh"), _span(found, "mAh"), float(np.max(np.abs(found - true))), max(allowed, 1e-4), "mAh")
+        return Answer(rows.size, _span(true, "mAh"), _span(found, "mAh"), float(np.max(np.abs(found - true), initial=0.0)), max(allowed, 1e-4), "mAh")
 
     return question
 
@@ -225,7 +225,7 @@ def _soc(series: str) -> Callable[[Beamtime], Answer]:
     def question(b: Beamtime) -> Answer:
         ds, rows = _inside(b, series)
         true, found = b.true(series, "soc", rows), ds.soc.values
-        return Answer(rows.size, _span(true, ""), _span(found, ""), float(np.max(np.abs(found - true))), 2e-3, "")
+        return Answer(rows.size, _span(true, ""), _span(found, ""), float(np.max(np.abs(found - true), initial=0.0)), 2e-3, "")
 
     return question
 
@@ -289,10 +289,23 @@ def _segments(b: Beamtime) -> Answer:
     return Answer(1, f"{restarts} restart", f"{found} restart", abs(found - restarts), 0.0, "restarts")
 
 
+def _frames(series: str) -> Callable[[Beamtime], Answer]:
+    """Ask for every frame that was measured and can be read, and no other."""
+
+    def question(b: Beamtime) -> Answer:
+        told = b.series(series)
+        spoilt = {_plain_name(f) for what in ("corrupt", "half_written") for f in _names(told["facts"].get(what))}
+        n = sum(_plain_name(told["files"][f]) not in spoilt for f in told["file"])
+        known, all_there = b.frames(series)[1].size, b.product(series, "frames").sizes["time"]
+        return Answer(n, f"{n} frames", f"{all_there} frames, {known} of them known", float(max(abs(n - known), abs(n - all_there))), 0.0, "frames")
+
+    return question
+
+
 def _spoilt(b: Beamtime) -> Answer:
     """Ask which files could not be read: exactly the spoilt ones, by name."""
     told = {_plain_name(f) for s in ("xrd", "xas") for what in ("corrupt", "half_written") for f in _names(b.series(s)["facts"].get(what))}
-    found = {_plain_name(f) for f in b.quarantined}
+    found = {_plain_name(f) for f in b.quarantined if Path(f).name.startswith(f"{b.cell}_")}
     wrong = told ^ found
     return Answer(len(told), f"{len(told)} files", f"{len(found)} quarantined", float(len(wrong)), 0.0, "files")
 
@@ -393,6 +406,7 @@ def _list(values: Any, unit: str) -> str:
 
 def _aligned(series: str) -> list[Question]:
     return [
+        Question(f"{series}: frames read", _frames(series)),
         Question(f"{series}: time of the frames", _time(series)),
         Question(f"{series}: voltage over the exposure", _voltage(series)),
         Question(f"{series}: charge", _charge(series)),

@@ -56,7 +56,7 @@ def alignment(report: Any) -> Figure:
     bars.set_xlim(*(_day(at, date2num) for at in _margin(*report.window)))
     if any(stream.missing for stream in streams):
         bars.broken_barh([], (0, 0), facecolor="white", hatch="////", edgecolor="grey", linewidth=0, label="without electrochemistry")
-        bars.legend(loc="upper right", bbox_to_anchor=(1.0, -0.12), fontsize=8, frameon=False, borderaxespad=0)
+        bars.legend(loc="upper left", bbox_to_anchor=(0.0, -0.12), fontsize=8, frameon=False, borderaxespad=0)
     bars.set_yticks(range(len(streams)), [s.address for s in streams])
     bars.set_ylim(len(streams) - 0.4, -0.6)
     bars.spines[["top", "right"]].set_visible(False)

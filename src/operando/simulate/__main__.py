@@ -52,6 +52,9 @@ def main(argv: list[str] | None = None) -> int:
             without=_names(args.without),
             progress=lambda line: print(f"{time.monotonic() - began:6.1f} s  {line}", file=sys.stderr),
         )
+    except KeyboardInterrupt:
+        print("\nstopped; the same command writes the simulation anew", file=sys.stderr)
+        return 130
     except MemoryError:
         print("python -m operando.simulate: the states of so long a run do not fit into memory; fewer --hours", file=sys.stderr)
         return 1

@@ -75,6 +75,9 @@ INSTRUMENTS: dict[str, Instrument] = {
 }
 """The instruments of the example, in the order in which they are written."""
 
+UNFINISHED = "unfinished.json"
+"""Lies in the folder while files are written."""
+
 
 def simulate(
     folder: str | Path,
@@ -98,7 +101,7 @@ def simulate(
     Parameters
     ----------
     folder
-        Where to write; made if it is not there. Files of the same names are overwritten.
+        Where to write: new, empty, or of the same simulation, interrupted or in pieces; its files are then written again.
     seed
         Of all chance.
     cycles, hours
@@ -130,8 +133,9 @@ def simulate(
     """
     chosen = _chosen(only, without)
     if not 1 <= cells <= 26 or cycles < 1 or seed < 0 or (frames is not None and frames < 1) or (hours is not None and not 1 <= hours < 1e5):
-        asked = f"{cells} cells, {cycles} cycles, {hours} h, {frames} frames, seed {seed}"
-        raise ValueError(f"{asked} cannot be simulated: numbers must be positive, 26 cells and 100 000 h at most, at least one hour")
+        said = {"cells": cells, "cycles": cycles, "hours": hours, "frames": frames, "seed": seed}
+        asked = ", ".join(f"{key} {value}" for key, value in said.items() if value is not None)
+        raise ValueError(f"{asked}: cannot be simulated; numbers must be positive, 26 cells and 100 000 h at most, at least one hour")
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; expected a folder, new or of the same simulation")
@@ -144,6 +148,8 @@ def simulate(
         for k, name in enumerate(names)
     }
     folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / UNFINISHED  # says whose files lie here if this is interrupted
+    unfinished.write_text(json.dumps({"run": run}), encoding="ascii")
     told: dict[str, Any] = {}
     for name, (history, design, shift) in stories.items():
         series: dict[str, Told] = {}
@@ -167,6 +173,7 @@ def simulate(
     path = folder / "beamtime.yaml"
     there = {name: list(cell["series"]) for name, cell in told.items()}
     path.write_text(configuration.text(there, restarted=XAS_RESTART < end - 3000), encoding="utf-8")
+    unfinished.unlink()
     return path
 
 
@@ -174,10 +181,14 @@ def _earlier(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
     """Give what an earlier call of the same simulation told: `only` and `without` write a beamtime in pieces."""
     path = folder / "truth.json"
     if not path.exists():
+        path = folder / UNFINISHED
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(f"{folder} holds files that are of no simulation; give a new or empty folder")
         return {}
     try:
         content = json.loads(path.read_text(encoding="ascii"))
-        before, cells = dict(content["run"]), dict(content["cells"])
+        before, cells = dict(content["run"]), dict(content.get("cells", {}))
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is not the truth of a simulation; give a new folder") from None
     if before != run:
