@@ -19,6 +19,7 @@ EDGE = 0.2  # share of the usual current by which it has to change
 SPACING = 15.0  # s; the record is refined to this, so that a lag is resolved
 _CACHE = 16  # ways of following that are kept
 _MOST = 200_000  # points of a record
+_BY_TURNS = 12  # most things that may have been measured by turns
 _TREND, _SLIP = 0.3, 0.1  # usual size of trends (shares of the marker's range) and of slips (of the charge's)
 
 
@@ -249,6 +250,25 @@ class Spot:
         share = float(white @ white) / max((1 - self.filter.sum()) ** 2 * float(rest @ rest), 1e-300)
         self.independent = self.y.size / max(share, 1.0)
         self.sigma = max(math.sqrt(float(white @ white) / max(white.size - 20, white.size / 2)), 1e-5)
+
+    def interleaved(self, offset: float, model: Model) -> int:
+        """Say after how many frames what is left over comes back, 0 if it does not: then several things were measured by turns.
+
+        Noise that hangs together is less alike the further apart two frames are. If every m-th frame has another function of the charge
+        (another place on the sample, another detector), frames m apart are more alike than nearer ones.
+        """
+        rest = self.y - self.fit(offset, model).fitted
+        rest = rest - rest.mean()
+        power = float(rest @ rest)
+        alike = np.ones(_BY_TURNS + 1)
+        for k in range(1, _BY_TURNS + 1):
+            pairs = rest[k:] * rest[:-k]
+            alike[k] = float(pairs[self.run[k:] == self.run[:-k]].sum()) / power if power > 0 and k < rest.size else 0.0
+        back = [alike[m] - float(alike[1:m].min()) for m in range(2, _BY_TURNS + 1)]
+        strongest = int(np.argmax(back))
+        if back[strongest] < max(0.25, 6 / math.sqrt(rest.size)):
+            return 0
+        return 2 + next(k for k, value in enumerate(back) if value > 0.7 * back[strongest])  # the shortest, not a multiple of it
 
     def inflation(self, offset: float, model: Model) -> float:
         """Say by how much less the frames tell than the noise model has it: what is left over still hangs together."""

@@ -41,6 +41,7 @@ class _Found:
     profile: Profile
     inflation: float
     at_limit: bool
+    by_turns: int  # different things measured one after the other, or 0
     rival: tuple[float, float]
     plain: tuple[float, float, float]  # without hysteresis: shift, log-likelihood, 1 sigma
     lags: list[tuple[float, float, float]]
@@ -147,6 +148,7 @@ def _locate(spots: list[Spot], offset: float, search: float, between: float) -> 
         spread,
         Profile(offsets[order], likely - likely.max()),
         inflation,
+        by_turns=max(spot.interleaved(at, shape) for spot in spots),
         at_limit=min(centre - low, high - centre) < step + 2 * spread,
         rival=max(others, key=lambda row: row[1], default=(0.0, -math.inf)),
         plain=(at - centre, (value - top) / inflation, _width(spots, NO_HYSTERESIS, at, search) * math.sqrt(inflation)),
@@ -199,6 +201,12 @@ def _judge(found: _Found, search: float, edges: int, apart: float) -> tuple[str,
     uncertainty = math.sqrt(spread**2 + sum(share * shift**2 for _, shift, share in kept) / total)
     gain = max(found.lags, key=lambda row: row[2])
     late = max(kept, key=lambda row: abs(row[1]), default=(0.0, 0.0, 0.0))
+    if found.by_turns:
+        words = (
+            f"every {_ordinal(found.by_turns)} frame follows a function of its own: {found.by_turns} places or samples by turns? "
+            "Give each frame its position (or pass groups)"
+        )
+        return "models_disagree", uncertainty, words
     if found.at_limit:
         return "ambiguous", uncertainty, f"the best offset lies at the limit of the search (+-{search:g} s): widen it or say where to look"
     if found.rival[1] > -RIVAL:
@@ -241,6 +249,10 @@ def _judge(found: _Found, search: float, edges: int, apart: float) -> tuple[str,
     return "ok", uncertainty, words
 
 
+def _ordinal(number: int) -> str:
+    return {2: "second", 3: "third"}.get(number, f"{number}th")
+
+
 def suggest_clock_from_physics(series: xr.DataArray, echem: xr.Dataset, *, offset: float = 0.0, search: float = 3600.0, groups: Any = None) -> Clock:
     """Suggest how a source's clock lies from a structural marker that follows the state of the cell.
 
@@ -266,9 +278,10 @@ def suggest_clock_from_physics(series: xr.DataArray, echem: xr.Dataset, *, offse
     -------
     Clock
         `method` is `physics`, `drift` is not estimated (0). Status `ok`; `no_edges` where the current is not switched inside the frames;
-        `models_disagree` where a lag explains the frames better, or as well with a clock more than 60 s away, where models with and
-        without hysteresis differ, or parts of the frames; `ambiguous` where another offset is about as likely or the 95 % interval exceeds
-        +-60 s; `too_few` frames or edges. The uncertainty includes the lags that cannot be excluded.
+        `models_disagree` where a lag explains the frames better, or as well with a clock more than 60 s away, where models with and without
+        hysteresis differ, or parts of the frames, or where frames follow different functions by turns (positions that were not told);
+        `ambiguous` where another offset is about as likely or the 95 % interval exceeds +-60 s; `too_few` frames or edges. The uncertainty
+        includes the lags that cannot be excluded.
 
     Raises
     ------

@@ -1,9 +1,7 @@
 """A clock from one signal that two instruments both recorded: the cell's voltage, or a shutter on an analog input.
 
-A potentiostat keeps a record when the signal has changed by a threshold or a time has passed, whichever comes first. The line between two
-records is then not where the signal was: the last record before a current step may be half a minute older than the step, the next is right
-after it. Drawn as a line, every step happens too early, and the clock is wrong by a dozen seconds with a beautiful fit. But records that
-were NOT made tell as well: until the next one the signal stayed within the threshold.
+Drawn as a line between the potentiostat's records, every current step happens too early, and the clock is wrong by a dozen seconds with a
+beautiful fit. So the signal is drawn as the rule of recording allows (`operando.timeline.recorded`).
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ import numpy as np
 
 from operando.contract.errors import ClockError
 from operando.timeline.clocks import Clock, Profile, common_seconds
+from operando.timeline.recorded import Trace, traces
 
 LEAST = 40  # samples in the common stretch below which nothing is tried
 OVERLAP = 1 / 3  # of the shorter record an offset has to leave in common
@@ -46,9 +45,8 @@ def clock_from_shared_signal(
 
     The source's samples are y_source = bias + gain y_echem(t_source + offset + drift (t_source - at)) + noise, with an unknown gain (also
     negative) and a bias of its own in each of some thirty stretches of the record: a zero that wanders tells nothing about time, steps and
-    relaxations do. Between two records the signal is drawn as the rule of recording allows, see the module; of several such rules the one
-    that fits the source best is taken. The uncertainty is that of the stretches redrawn with random weights (Rubin 1981, Ann. Stat. 9, 130),
-    so errors that hang together within a stretch are counted once.
+    relaxations do. Of several rules of recording the one that fits the source best is taken. The uncertainty is that of the stretches
+    redrawn with random weights (Rubin 1981, Ann. Stat. 9, 130), so errors that hang together within a stretch are counted once.
 
     Parameters
     ----------
@@ -107,8 +105,8 @@ def clock_from_shared_signal(
         if np.ptp(signal) <= 1e-9 * np.abs(signal).max():
             return refused("no_edges", f"the signal by the {name} never changes from {signal[0]:.6g}")
 
-    paths = _paths(echem, values, places)
-    main = paths[1] if len(paths) > 1 and paths[1].rule != "held" else paths[0]
+    drawn = traces(echem, values, places)
+    main = drawn[1] if len(drawn) > 1 and drawn[1].rule != "held" else drawn[0]
     fits, wide = _look(main, source, samples, offset - origin.apart, search, max_drift)
     if not fits:
         anywhere = "any offset" if search is None else f"any offset within {search:g} s of {offset:g} s"
@@ -117,8 +115,8 @@ def clock_from_shared_signal(
             return refused("too_few", f"under {anywhere} no more than {overlap} samples of the source fall into the records")
         return refused("no_edges", f"under {anywhere} nothing in the source goes with the records")
     tried = []
-    for path in paths:
-        fit = dataclasses.replace(fits[0], path=path)
+    for trace in drawn:
+        fit = dataclasses.replace(fits[0], trace=trace)
         tried.append((fit, *_close_in(fit, source, samples, wide, max_drift)))
     best, mean, covariance, grid, blocks = min(tried, key=lambda one: one[0].cost)
     status, words = _judge(best, covariance, fits[1:], source, samples, wide, max_drift, blocks)
@@ -131,7 +129,7 @@ def clock_from_shared_signal(
     most = uncertainty * drift_uncertainty
     where = best.offset + best.drift * since + origin.apart
     said = (
-        f"{blocks[0].size} samples of the source lie on the {echem.size} records (drawn by rule '{best.path.rule}') "
+        f"{blocks[0].size} samples of the source lie on the {echem.size} records (drawn by rule '{best.trace.rule}') "
         f"with a gain of {best.gain:.4g} and a scatter of {best.sigma:.2g} in the source's unit{left_out}; {words}"
     )
     return Clock(
@@ -185,122 +183,23 @@ def _samples(t: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, list
     return t[order], y[order], words
 
 
-def _overlap(path: _Path, t: np.ndarray, offset: float, search: float | None) -> int:
+def _overlap(trace: Trace, t: np.ndarray, offset: float, search: float | None) -> int:
     """Count the samples that could fall into the records at best."""
     if search is None:
         return int(t.size)
     low, high = offset - search, offset + search
-    return int(((t + high >= path.t[0]) & (t + low <= path.t[-1])).sum())
-
-
-# --------------------------------------------------------------------------- where the signal was
-
-
-@dataclass(frozen=True)
-class _Path:
-    """Where the signal was by the electrochemistry: lines between knots, two at one moment where it jumps; nothing is known in gaps."""
-
-    rule: str
-    t: np.ndarray
-    y: np.ndarray
-    gap_start: np.ndarray
-    gap_stop: np.ndarray
-    tolerance: float  # how far the signal may have been off between records
-    latency: float  # s; how much later than it happened a jump may be written down
-
-    def __call__(self, t: np.ndarray) -> np.ndarray:
-        return np.interp(t, self.t, self.y)
-
-    def known(self, t: np.ndarray, reach: float) -> np.ndarray:
-        """Tell of which moments everything within `reach` is known."""
-        inside = (t - reach >= self.t[0]) & (t + reach <= self.t[-1])
-        return inside & (np.searchsorted(self.gap_stop, t - reach, side="right") == np.searchsorted(self.gap_start, t + reach, side="left"))
-
-
-def _paths(t: np.ndarray, y: np.ndarray, steps: np.ndarray) -> list[_Path]:
-    """Draw the path by each rule of recording that the records allow."""
-    dt, dy = np.diff(t), np.diff(y)
-    longest = float(np.quantile(dt, 0.98))
-    gaps = np.flatnonzero(dt > max(5 * longest, 60.0))
-    start, stop = t[gaps], t[gaps + 1]
-
-    def path(rule: str, ends: np.ndarray, jump: np.ndarray) -> _Path:
-        """Let the signal bend from each record to `ends` just before the next."""
-        knots, values = np.empty(2 * t.size - 1), np.empty(2 * t.size - 1)
-        knots[::2], knots[1::2] = t, np.nextafter(t[1:], -np.inf)
-        values[::2], values[1::2] = y, ends
-        sag = _sag(dt, ends - y[:-1], jump)
-        bent = np.flatnonzero(np.abs(sag) > 0.01 * resolution)
-        middle = (t[bent] + t[bent + 1]) / 2
-        values = np.insert(values, 2 * bent + 1, (y[bent] + ends[bent]) / 2 + sag[bent])
-        return _Path(rule, np.insert(knots, 2 * bent + 1, middle), values, start, stop, tolerance, 0.0 if rule == "linear" else fastest)
-
-    around = np.max(np.lib.stride_tricks.sliding_window_view(np.pad(dt, 4, mode="edge"), 9), axis=1)
-    early = dt < 0.9 * around  # something other than the time limit made the next record
-    stepped = np.zeros(dt.size, bool)
-    stepped[steps[steps > 0] - 1] = True
-    stepped &= early
-    change = _threshold(np.abs(dy[early]))
-    fastest = float(dt[dt > 0].min()) if (dt > 0).any() else 0.0  # the recorder samples at least so often
-    bend = np.abs(y[1:-1] - np.interp(t[1:-1], t[::2], y[::2]))  # what a line misses at every other record
-    tolerance = 0.3 * change if change < np.inf else float(np.quantile(bend[bend > 0], 0.75)) if (bend > 0).any() else 0.0
-    resolution = change if change < np.inf else float(np.std(y))
-    none = np.zeros(dt.size, bool)
-    paths = [path("linear", y[1:], none)]
-    slope = dy / np.maximum(dt, 1e-9)
-    before = np.concatenate([[0.0], slope[:-1]])
-    fresh = np.concatenate([[True], stepped[:-1] | (np.abs(dy[:-1]) > 1.5 * change)])
-    before[fresh] = 0.0  # the slope across a jump is none, and right after one the signal relaxes fast
-    held = before * dt  # how far the signal would have gone on as before
-    if change < np.inf:
-        beyond = np.abs(dy) > np.where(early & ~fresh, 0.9, 1.5) * change
-        jump = stepped | (beyond & (np.abs(held) < 0.4 * np.abs(dy)))
-        ends = y[:-1] + np.where(jump, np.clip(held, -change, change), np.clip(dy, -change, change))
-        paths.append(path("threshold", ends, jump))
-    elif stepped.any():
-        paths.append(path("steps", np.where(stepped, y[:-1], y[1:]), stepped))
-    if early.any() and np.unique(y).size <= max(8, 0.02 * y.size):  # a switch; a voltage is never held, and drawn so would come late
-        paths.append(path("held", y[:-1], ~none))
-    return paths
-
-
-def _sag(dt: np.ndarray, dy: np.ndarray, jump: np.ndarray) -> np.ndarray:
-    """Say how far the middle of a monotone cubic (Fritsch and Carlson 1980, slopes after Fritsch and Butland 1984) lies off the line."""
-    slope = dy / np.maximum(dt, 1e-9)
-    left, right = slope[:-1], slope[1:]
-    w1, w2 = 2 * dt[1:] + dt[:-1], dt[1:] + 2 * dt[:-1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        inner = np.where(left * right > 0, (w1 + w2) / (w1 / left + w2 / right), 0.0)
-    begin, end = np.concatenate([slope[:1], inner]), np.concatenate([inner, slope[-1:]])
-    # beyond a jump there is no neighbour: the slope there follows from the other end
-    alone = np.concatenate([[True], jump[:-1]])
-    begin = np.where(alone, np.clip(1.5 * slope - 0.5 * end, -3 * np.abs(slope), 3 * np.abs(slope)), begin)
-    cut = np.concatenate([jump[1:], [True]])
-    end = np.where(cut, np.clip(1.5 * slope - 0.5 * begin, -3 * np.abs(slope), 3 * np.abs(slope)), end)
-    return np.where(jump, 0.0, (begin - end) * dt / 8)
-
-
-def _threshold(changes: np.ndarray) -> float:
-    """Find the change that makes a record: where the changes of early records pile up, with nothing right below; infinite if nowhere."""
-    changes = np.sort(changes[changes > 0])
-    if changes.size < 8:
-        return np.inf
-    count = np.searchsorted(changes, 1.15 * changes, side="right") - np.arange(changes.size)
-    k = int(np.argmax(count))
-    edge = float(changes[k])
-    below = np.searchsorted(changes, 0.97 * edge) - np.searchsorted(changes, 0.8 * edge)
-    return edge if count[k] >= max(5, 0.2 * changes.size) and below < 0.3 * count[k] else np.inf
+    return int(((t + high >= trace.t[0]) & (t + low <= trace.t[-1])).sum())
 
 
 # --------------------------------------------------------------------------- looking everywhere
 
 
-def _candidates(path: _Path, t: np.ndarray, y: np.ndarray, offset: float, search: float | None, max_drift: float) -> tuple[list[float], float]:
+def _candidates(trace: Trace, t: np.ndarray, y: np.ndarray, offset: float, search: float | None, max_drift: float) -> tuple[list[float], float]:
     """List offsets under which the records correlate best, as they are and without what is slow, and the step of this search."""
-    step = max(float(np.median(np.diff(t))), (path.t[-1] - path.t[0] + t[-1] - t[0]) / 2**17, 1e-3)
-    at = np.arange(path.t[0], path.t[-1], step)
-    known = path.known(at, 0.0)
-    a = np.where(known, path(at), 0.0)
+    step = max(float(np.median(np.diff(t))), (trace.t[-1] - trace.t[0] + t[-1] - t[0]) / 2**17, 1e-3)
+    at = np.arange(trace.t[0], trace.t[-1], step)
+    known = trace.known(at, 0.0)
+    a = np.where(known, trace(at), 0.0)
     place = np.floor((t - t[0]) / step).astype(np.int64)
     number = np.bincount(place)
     b = np.bincount(place, y) / np.maximum(number, 1)
@@ -361,9 +260,9 @@ def _without_slow(x: np.ndarray, there: np.ndarray, width: int) -> np.ndarray:
 
 @dataclass
 class _Fit:
-    """One way to lay the source on the path: t + offset + drift (t - middle), y = bias of the block + gain * path."""
+    """One way to lay the source on the trace: t + offset + drift (t - middle), y = bias of the block + gain * trace."""
 
-    path: _Path
+    trace: Trace
     middle: float
     offset: float = 0.0
     drift: float = 0.0
@@ -377,7 +276,7 @@ class _Fit:
 
 def _blocks(fit: _Fit, t: np.ndarray, y: np.ndarray, reach: float, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Cut what is known under all shifts within `reach` into equal blocks: times and values, (block, sample)."""
-    use = np.flatnonzero(fit.path.known(fit.moved(t), reach))
+    use = np.flatnonzero(fit.trace.known(fit.moved(t), reach))
     if use.size > most:
         use = use[:: -(-use.size // most)]
     number = int(np.clip(use.size // 10, 1, _BLOCKS))
@@ -400,7 +299,7 @@ def _residuals(y: np.ndarray, f: np.ndarray, gain: float, sigma: float) -> tuple
 
 def _scale(fit: _Fit, t: np.ndarray, y: np.ndarray) -> None:
     """Fit gain and scatter where the source now lies."""
-    f = fit.path(fit.moved(t))
+    f = fit.trace(fit.moved(t))
     f0, y0 = f - f.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
     power = float((f0 * f0).sum())
     fit.gain = float((f0 * y0).sum()) / power if power > 0 else 1.0
@@ -420,7 +319,7 @@ def _profiles(fit: _Fit, t: np.ndarray, y: np.ndarray, shifts: np.ndarray) -> np
     out = np.empty((3, t.shape[0], shifts.size))
     moved = fit.moved(t)
     for k, shift in enumerate(shifts.tolist()):
-        f = fit.path(moved + shift)
+        f = fit.trace(moved + shift)
         r, w = _residuals(y, f, fit.gain, fit.sigma)
         f0 = f - (w * f).sum(axis=1, keepdims=True) / w.sum(axis=1, keepdims=True)
         out[0, :, k] = (_NU + 1) / 2 * np.log1p(r * r / (_NU * fit.sigma**2)).sum(axis=1)
@@ -470,16 +369,16 @@ def _grid(fit: _Fit, t: np.ndarray, y: np.ndarray, wide: float, steep: float, ma
     return _Grid(offset, drift, np.stack([part[rows, low] * (1 - u) + part[rows, low + 1] * u for part in parts]))
 
 
-def _look(path: _Path, t: np.ndarray, y: np.ndarray, offset: float, search: float | None, max_drift: float) -> tuple[list[_Fit], float]:
+def _look(trace: Trace, t: np.ndarray, y: np.ndarray, offset: float, search: float | None, max_drift: float) -> tuple[list[_Fit], float]:
     """Fit offset and drift roughly around each candidate: distinct fits, best first, and the distance within which they are one."""
-    where, step = _candidates(path, t, y, offset, search, max_drift)
+    where, step = _candidates(trace, t, y, offset, search, max_drift)
     wide = 4 * step + max_drift * float(t[-1] - t[0]) / 2
     fits: list[_Fit] = []
     for candidate in where:
-        inside = t[path.known(t + candidate, 0.0)]
+        inside = t[trace.known(t + candidate, 0.0)]
         if inside.size < LEAST:
             continue
-        fit = _Fit(path, float(inside[0] + inside[-1]) / 2, candidate)
+        fit = _Fit(trace, float(inside[0] + inside[-1]) / 2, candidate)
         times, values = _blocks(fit, t, y, wide + max_drift * float(inside[-1] - inside[0]) / 2, 4000)
         if times.size < LEAST:
             continue
@@ -500,7 +399,7 @@ def _look(path: _Path, t: np.ndarray, y: np.ndarray, offset: float, search: floa
 
 def _cost(fit: _Fit, t: np.ndarray, y: np.ndarray) -> float:
     """Negative logarithm of the likelihood per sample, scatter included, for a source of gain 1 (or a wrong gain of 0 would fit best)."""
-    r, _ = _residuals(y, fit.path(fit.moved(t)), fit.gain, fit.sigma)
+    r, _ = _residuals(y, fit.trace(fit.moved(t)), fit.gain, fit.sigma)
     return math.log(fit.sigma) + (_NU + 1) / 2 * float(np.log1p(r * r / (_NU * fit.sigma**2)).mean())
 
 
@@ -511,7 +410,7 @@ def _close_in(
     steep, most = 2 * max_drift, 4000
     rng = np.random.default_rng(0)
     for turn in range(5):
-        inside = t[fit.path.known(fit.moved(t), 0.0)]
+        inside = t[fit.trace.known(fit.moved(t), 0.0)]
         half = max(float(inside[-1] - inside[0]) / 2, 1.0)
         times, values = _blocks(fit, t, y, wide + steep * half, most)
         _scale(fit, times, values)
@@ -531,13 +430,13 @@ def _close_in(
         wide, steep, most = max(6 * float(spread[0]), 0.1), min(max(6 * float(spread[1]), 1e-8), 2 * max_drift), _MOST
     _scale(fit, times, values)
     fit.cost = _cost(fit, times, values)
-    covariance[0, 0] += fit.path.latency**2 / 3  # a jump is written down up to one sampling interval of the recorder later
+    covariance[0, 0] += fit.trace.latency**2 / 3  # a jump is written down up to one sampling interval of the recorder later
     return mean, covariance, grid, (times, values)
 
 
 def _hanging_together(fit: _Fit, t: np.ndarray, y: np.ndarray) -> float:
     """Say how many neighbouring samples tell only as much as one: the integrated autocorrelation of the residuals' pull."""
-    r, w = _residuals(y, fit.path(fit.moved(t)), fit.gain, fit.sigma)
+    r, w = _residuals(y, fit.trace(fit.moved(t)), fit.gain, fit.sigma)
     pull = w * r
     power, total = float((pull * pull).mean()), 1.0
     for lag in range(1, pull.shape[1] // 3):
@@ -566,7 +465,7 @@ def _judge(
     sigma = math.sqrt(covariance[0, 0])
     if times.size < LEAST:
         return "too_few", f"at least {LEAST} are needed"
-    f = best.path(best.moved(times))
+    f = best.trace(best.moved(times))
     r, w = _residuals(values, f, best.gain, best.sigma)
     noise = _noise(y)
     f0, y0 = f - (w * f).sum() / w.sum(), values - (w * values).sum() / w.sum()
@@ -575,7 +474,7 @@ def _judge(
         if float(np.std(values)) < 1.5 * noise:
             return "no_edges", f"the source's signal is hardly more than its noise of {noise:.2g} (correlation {alike:.2f})"
         return "ambiguous", f"they correlate with {alike:.2f} only: are these records of the same signal?"
-    allowed = 6 * math.hypot(noise, abs(best.gain) * best.path.tolerance)
+    allowed = 6 * math.hypot(noise, abs(best.gain) * best.trace.tolerance)
     stray = float((np.abs(r) > allowed).mean())
     if stray > STRAY:
         return "ambiguous", f"{stray:.0%} of the samples are further off than {allowed:.2g}: are these records of the same signal?"
@@ -625,7 +524,7 @@ def _parts(best: _Fit, covariance: np.ndarray, t: np.ndarray, y: np.ndarray, rea
 
 def _rival(best: _Fit, other: _Fit, t: np.ndarray, y: np.ndarray) -> tuple[str, str] | None:
     """Hold another offset against the best one by the samples that both would place into the records."""
-    both = best.path.known(best.moved(t), 0.0) & other.path.known(other.moved(t), 0.0)
+    both = best.trace.known(best.moved(t), 0.0) & other.trace.known(other.moved(t), 0.0)
     away = other.offset - best.offset
     if both.sum() < LEAST:
         if other.sigma > 2 * best.sigma:
@@ -634,7 +533,7 @@ def _rival(best: _Fit, other: _Fit, t: np.ndarray, y: np.ndarray) -> tuple[str, 
     times, values = _blocks(best, t[both], y[both], 0.0, 6000)
     costs = []
     for fit in (best, other):
-        r, _ = _residuals(values, fit.path(fit.moved(times)), fit.gain, best.sigma)
+        r, _ = _residuals(values, fit.trace(fit.moved(times)), fit.gain, best.sigma)
         costs.append((_NU + 1) / 2 * np.log1p(r * r / (_NU * best.sigma**2)).sum(axis=1))
     better = costs[1] - costs[0]
     total, spread = float(better.sum()), math.sqrt(better.size) * float(np.std(better))
