@@ -260,15 +260,14 @@ class Spot:
         rest = self.y - self.fit(offset, model).fitted
         rest = rest - rest.mean()
         power = float(rest @ rest)
-        alike = np.ones(_BY_TURNS + 1)
-        for k in range(1, _BY_TURNS + 1):
+        alike = np.ones(_BY_TURNS + 2)
+        for k in range(1, alike.size):
             pairs = rest[k:] * rest[:-k]
             alike[k] = float(pairs[self.run[k:] == self.run[:-k]].sum()) / power if power > 0 and k < rest.size else 0.0
-        back = [alike[m] - float(alike[1:m].min()) for m in range(2, _BY_TURNS + 1)]
-        strongest = int(np.argmax(back))
-        if back[strongest] < max(0.25, 6 / math.sqrt(rest.size)):
+        peak = alike[2:-1] - np.maximum(alike[1:-2], alike[3:])  # against both neighbours: what a slow misfit leaves comes back smoothly
+        if peak.max() < max(0.25, 6 / math.sqrt(rest.size)):
             return 0
-        return 2 + next(k for k, value in enumerate(back) if value > 0.7 * back[strongest])  # the shortest, not a multiple of it
+        return 2 + int(np.argmax(peak > 0.7 * peak.max()))  # the shortest, not a multiple of it
 
     def inflation(self, offset: float, model: Model) -> float:
         """Say by how much less the frames tell than the noise model has it: what is left over still hangs together."""
