@@ -235,6 +235,8 @@ class _Gather:
 
     def _of_technique(self, consumer: plan.Consumer, loaded: list[xr.Dataset], path: Path) -> list[xr.Dataset]:
         kinds = sorted({str(ds.attrs["technique"]) for ds in loaded})
+        if not kinds:
+            return []
         wanted = consumer.technique or (kinds[0] if len(kinds) == 1 else consumer.series if consumer.series in kinds else None)
         if wanted is None:
             raise ConfigError(
@@ -380,6 +382,5 @@ def _axis_digest(ds: xr.Dataset) -> str:
     """Tell setups apart: frames share a setup if axis, wavelength and the shape of a frame are the same."""
     axis = axis_of(ds)
     values = ds[axis].values.tobytes() if axis and axis in ds.coords else b""
-    shape = [(str(d), n) for d, n in ds.sizes.items() if d != "time"]
-
+    shape = [(str(d), n) for d, n in ds.sizes.items() if d != "time" and (d != axis or d in ds.coords)]  # points of a sweep are padded
     return content_key(ds.attrs["technique"], axis, hashlib.sha256(values).hexdigest(), shape, ds.attrs.get("wavelength"))[:16]

@@ -8,7 +8,7 @@ from typing import Any
 
 import xarray as xr
 
-from operando.contract import ContractError, quantity
+from operando.contract import ContractError, LoaderError, quantity
 from operando.loaders import FileTimes, concatenate, expand, get_loader, load_file, rank_of, select
 from operando.timeline import localise, restart_segments
 
@@ -64,6 +64,8 @@ def load(files: str | Path, loader: str, *, timezone: str | None = None, where: 
                 ds = select(ds, where)
                 if ds.sizes["time"]:
                     found.append(ds)
+    if not found and not (where or technique):
+        raise LoaderError(f"the files hold nothing that {chosen.name} reads", file=str(files), expected=" or ".join(chosen.techniques) or None)
     if not found:
         raise ContractError("no frame fits where=", file=str(files), found=where or technique)
     kinds = sorted({ds.attrs["technique"] for ds in found})

@@ -92,7 +92,15 @@ def beside(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def claims(path: str | os.PathLike[str]) -> str | None:
-    """Say whether this is an EC-Lab binary file, and of which technique."""
+    """Say whether this is an EC-Lab binary file, and of which technique; impedance is left to `biologic-eis`."""
+    code = technique_in(path)
+    if code is None or code.endswith("EIS"):
+        return None
+    return "EC-Lab binary file" + (f", {code}" if code else "")
+
+
+def technique_in(path: str | os.PathLike[str]) -> str | None:
+    """Short name of the technique of a binary file, empty if it is not known; None if it is no such file."""
     try:
         with Path(path).open("rb") as f:
             head = f.read(256)
@@ -105,7 +113,7 @@ def claims(path: str | os.PathLike[str]) -> str | None:
     if found:
         body = found.start() + (65 if head[found.start() + 41 : found.start() + 45] == b"\xff" * 4 else 57)
         code = _CODES.get(int.from_bytes(head[body : body + 2], "little"), "")
-    return "EC-Lab binary file" + (f", {code}" if code else "")
+    return code
 
 
 def load(path: str | os.PathLike[str]) -> xr.Dataset:

@@ -26,7 +26,7 @@ line of another length is an error that names the line.
 cell: attribute `claims`, JSON, as written. Nothing is computed from them.
 
 **Impedance.** PEIS and GEIS exports (column `freq/Hz`) load as the potentials and currents they hold, one record per frequency
-(`sampling` = sample), with the impedance columns as named values. Spectra as spectra are the work of a loader of their own.
+(`sampling` = sample), with the impedance columns as named values. `biologic-eis` reads the same files as spectra.
 
 **Output.** An echem series; one variable per column.
 """
@@ -56,18 +56,29 @@ _CLOCK = re.compile(r"\d{1,4}[/.\-]\d{1,2}[/.\-]\d{1,4}[ T]\d{1,2}:\d{2}:\d{2}(?
 
 
 def claims(path: str | os.PathLike[str]) -> str | None:
-    """Say whether this is an EC-Lab text export, and of which technique."""
+    """Say whether this is an EC-Lab text export, and of which technique; impedance is left to `biologic-eis`."""
     try:
         head = read_text(path, limit=4096)
     except LoaderError:
         return None
     if _bare(head):
         return "EC-Lab text export without a header"
-    first = _FIRST.match(head)
-    if first is None or _COUNT.search(head[:500]) is None:
+    technique = technique_in(path)
+    if technique is None or technique.endswith("EIS"):
+        return None
+    return f"{head.lstrip()[:2].upper()}-Lab text export" + (f", {technique}" if technique else "")
+
+
+def technique_in(path: str | os.PathLike[str]) -> str | None:
+    """Short name of the technique of a text export with a header, empty if it is not known; None if it is no such file."""
+    try:
+        head = read_text(path, limit=4096)
+    except LoaderError:
+        return None
+    if _FIRST.match(head) is None or _COUNT.search(head[:500]) is None:
         return None
     name = _technique_line(head.split("\n"))
-    return f"{first[1].upper()}-Lab text export" + (f", {technique_of(name, Path(path).name)}" if name else "")
+    return technique_of(name, Path(path).name) if name else ""
 
 
 def load(path: str | os.PathLike[str]) -> xr.Dataset:

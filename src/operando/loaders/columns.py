@@ -302,6 +302,7 @@ def read_table(
     decimal: str | None = None,
     comment: str | None = None,
     encoding: str | None = None,
+    text: str | None = None,
 ) -> Table:
     """Read a text table: preamble, header, rows.
 
@@ -317,6 +318,8 @@ def read_table(
         What begins a comment line; by default `#`, `%`, `//`, `!` and `'` above the rows.
     encoding
         UTF-8, UTF-16 with its mark, else latin-1 by default.
+    text
+        The table, where it is a part of the file that has been read already.
 
     Raises
     ------
@@ -325,7 +328,7 @@ def read_table(
     """
     import pandas as pd
 
-    text = table_text(path, encoding=encoding)
+    text = table_text(path, encoding=encoding) if text is None else text
     layout = sniff(text, path, separator=separator, decimal=decimal, comment=comment)
     notes: list[str] = []
     start = 0

@@ -83,7 +83,8 @@ def check_options(loader: Loader, options: Mapping[str, Any], general: Iterable[
 def load_file(loader: Loader, path: Path, options: Mapping[str, Any] | None = None, times: FileTimes | None = None) -> list[xr.Dataset]:
     """Read one file into checked series, one per technique and axis it holds; times as written.
 
-    Nothing is localised, aligned or reduced. Signals may be lazy.
+    Nothing is localised, aligned or reduced. Signals may be lazy. No series at all: a sound file that holds nothing of what the loader
+    reads (a cycling file given to the loader of its maker's impedance).
 
     Raises
     ------
@@ -108,8 +109,6 @@ def load_file(loader: Loader, path: Path, options: Mapping[str, Any] | None = No
             ds = (times or FileTimes()).apply(ds, Path(path))
             ds.attrs.update(loader=loader.name, loader_version=loader.version, options=json.dumps(options, sort_keys=True, default=str))
             out.append(validate(canonical(ds), file=path, as_written=True))
-        if not out:
-            raise LoaderError("the file holds no series", file=path)
         return out
     except OperandoError as error:
         if error.file is None:
@@ -202,7 +201,8 @@ def concatenate(many: Sequence[xr.Dataset]) -> xr.Dataset:
     """Join series of one technique and one axis along time, in the order given.
 
     Acquisition order is kept: nothing is sorted. A variable that only some have is filled with NaN, empty text or
-    (for integers) -1 elsewhere. Attributes are the first one's.
+    (for integers) -1 elsewhere; a dim without a coordinate (the points of impedance sweeps) is padded alike to the longest.
+    Attributes are the first one's.
 
     Raises
     ------
@@ -220,13 +220,14 @@ def concatenate(many: Sequence[xr.Dataset]) -> xr.Dataset:
     for ds in many:
         for key, var in ds.variables.items():
             names.setdefault(str(key), var)
+    sizes = {dim: max(ds.sizes.get(dim, 0) for ds in many) for ds in many for dim in ds.dims if dim not in ds.coords}
     out: dict[str, xr.Variable] = {}
     for name, model in names.items():
         over_time = any("time" in ds[name].dims for ds in many if name in ds.variables) or (name == "stamp")
         if not over_time:
             out[name] = model
             continue
-        pieces = [_piece(ds, name, model) for ds in many]
+        pieces = [_piece(ds, name, model, sizes) for ds in many]
         try:
             values = np.concatenate(pieces)
         except (TypeError, ValueError) as error:  # a number here, a time or text there
@@ -244,21 +245,30 @@ def concatenate(many: Sequence[xr.Dataset]) -> xr.Dataset:
     return joined
 
 
-def _piece(ds: xr.Dataset, name: str, model: xr.Variable) -> np.ndarray:
+def _piece(ds: xr.Dataset, name: str, model: xr.Variable, sizes: Mapping[Any, int]) -> np.ndarray:
     n = ds.sizes["time"]
     if name in ds.variables:
         var = ds.variables[name]
         values = np.asarray(var.values)
-        return values if "time" in var.dims else np.broadcast_to(values, (n, *values.shape))
-    shape = (n, *[size for dim, size in zip(model.dims, model.shape, strict=True) if dim != "time"])
-    kind = model.dtype.kind
-    if kind in "iu":
-        return np.full(shape, -1 if kind == "i" else 0, model.dtype)
-    if kind == "M":
+        values = values if "time" in var.dims else np.broadcast_to(values, (n, *values.shape))
+        short = tuple(sizes.get(dim, size) for dim, size in var.sizes.items() if dim != "time")
+        if "time" not in var.dims or short == values.shape[1:]:
+            return values
+        out = _filled((n, *short), model.dtype)
+        out[(slice(None), *(slice(0, size) for size in values.shape[1:]))] = values
+        return out
+    return _filled((n, *[sizes.get(dim, size) for dim, size in zip(model.dims, model.shape, strict=True) if dim != "time"]), model.dtype)
+
+
+def _filled(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """Give an array that says it knows nothing."""
+    if dtype.kind in "iu":
+        return np.full(shape, -1 if dtype.kind == "i" else 0, dtype)
+    if dtype.kind == "M":
         return np.full(shape, np.datetime64("NaT", "ns"))
-    if kind in "OUT":
+    if dtype.kind in "OUT":
         return np.full(shape, "", dtype=object)
-    return np.full(shape, np.nan, complex if kind == "c" else float)
+    return np.full(shape, complex(np.nan, np.nan), complex) if dtype.kind == "c" else np.full(shape, np.nan, float)
 
 
 def _source(ds: xr.Dataset) -> str:
