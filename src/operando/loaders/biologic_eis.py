@@ -18,7 +18,7 @@ record was cut.
 **Files without a sweep** (cycling, open circuit) are read as holding nothing: the loader can be given all files of a cell.
 
 **Output.** An eis series: `impedance` (time, point[, electrode]) ohm, `frequency`, `point_time`; `dc_voltage` (V: the mean potential during each
-frequency; of the cell where both electrodes were recorded) and `dc_current` (A).
+frequency, by electrode where there are several) and `dc_current` (A).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from operando.loaders.sweeps import Points, eis_series
 TECHNIQUES = ("eis",)
 VERSION = "1"
 
+_POTENTIALS = {"cell": "voltage", "we": "potential_we", "ce": "potential_ce"}
 _PARTS = {"we": "z", "ce": "zce", "cell": "zwe_ce"}
 
 
@@ -100,14 +101,14 @@ def load(path: str | os.PathLike[str]) -> list[xr.Dataset]:
     times = records["source_time"].values.astype("datetime64[ns]")
     start = records["stamp"].values if "stamp" in records.coords and records["stamp"].ndim == 0 else None
     origin = times[0] if start is None else np.asarray(start).astype("datetime64[ns]")
-    further = {
-        name: (np.asarray(records[source].values, float), unit, {"long_name": words})
-        for name, source, unit, words in (
-            ("dc_voltage", "voltage", "V", "mean cell voltage while a frequency was measured"),
-            ("dc_current", "current", "A", "mean current while a frequency was measured"),
-        )
-        if source in names
-    }
+    further: dict[str, tuple[np.ndarray, str, dict[str, str]]] = {}
+    potentials = [np.asarray(records[_POTENTIALS[e]].values, float) for e in electrodes if _POTENTIALS[e] in names]
+    if electrodes and len(potentials) == len(electrodes):
+        further["dc_voltage"] = (np.stack(potentials, axis=-1), "V", {"long_name": "mean potential while a frequency was measured"})
+    elif "voltage" in names:
+        further["dc_voltage"] = (np.asarray(records["voltage"].values, float), "V", {"long_name": "mean cell voltage while a frequency was measured"})
+    if "current" in names:
+        further["dc_current"] = (np.asarray(records["current"].values, float), "A", {"long_name": "mean current while a frequency was measured"})
     points = Points(
         frequency,
         impedance,

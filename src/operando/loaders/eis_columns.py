@@ -195,9 +195,9 @@ def _taken(table: Table, told: Mapping[str, Any], path: Path) -> dict[str, tuple
             )
         chosen[role] = place
     named = {} if {"frequency", "real", "imaginary"} <= set(told) else {i: _role(label) for i, label in enumerate(labels)}
-    for i, role in named.items():
-        if role and role not in chosen and i not in chosen.values():
-            chosen[role] = i
+    for i, recognised in named.items():
+        if recognised and recognised not in chosen and i not in chosen.values():
+            chosen[recognised] = i
     if "frequency" not in chosen or not ({"real", "imaginary"} <= set(chosen) or {"modulus", "phase"} <= set(chosen)):
         missing = "frequencies" if "frequency" not in chosen else "impedances"
         raise LoaderError(

@@ -51,7 +51,7 @@ class Points:
     number
         The file's own number of each point's sweep, or None.
     further
-        Variables over the points, name -> (values, unit, attributes): `dc_voltage` (V), `dc_current` (A) ...
+        Variables over the points (and electrodes), name -> (values, unit, attributes): `dc_voltage` (V), `dc_current` (A) ...
     segment
         Restarts of the clock inside the file, per point.
     """
@@ -239,7 +239,7 @@ def eis_series(
         "impedance": (impedance_dims, padded(points.impedance), "ohm", {"long_name": "impedance; the imaginary part of a capacitance is negative"})
     }
     for name, (values, unit, more) in points.further.items():
-        variables[name] = (("time", "point"), padded(values), unit, more)
+        variables[name] = (impedance_dims[: 1 + values.ndim], padded(values), unit, more)
     coords: dict[str, tuple[Any, ...]] = {
         "frequency": (("time", "point"), frequency, "Hz", {"long_name": "frequency"}),
         "point_time": (("time", "point"), point_time, "s", {"long_name": "when a point was done, after the begin of its sweep"}),

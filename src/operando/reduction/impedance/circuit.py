@@ -220,7 +220,7 @@ def _evaluate(node: Node, p: np.ndarray, s: np.ndarray, slopes: np.ndarray) -> n
         return total
     if node.kind == "parallel":
         each = [_evaluate(part, p, s, slopes) for part in node.parts]
-        total = 1 / sum(1 / z for z in each)
+        total = 1 / np.sum([1 / z for z in each], axis=0)
         for part, z in zip(node.parts, each, strict=True):
             share = (total / z) ** 2
             for k in _places(part):
@@ -255,9 +255,7 @@ class _Parser:
         root = self.chain()
         if self.at < len(self.text):
             raise self.refuse("a ')' that nothing opened" if self.text[self.at] == ")" else "'-' or the end is expected here", self.at)
-        return Circuit(
-            re.sub(r"\s+", "", self.text), root, tuple(self.parameters), tuple(self.units), tuple(self.kinds), tuple(_arcs(root))
-        )
+        return Circuit(re.sub(r"\s+", "", self.text), root, tuple(self.parameters), tuple(self.units), tuple(self.kinds), tuple(_arcs(root)))
 
     def refuse(self, problem: str, at: int, hint: str | None = None) -> ConfigError:
         marked = f"{problem}\n    {self.text}\n    {' ' * at}^"
@@ -321,7 +319,7 @@ def _arcs(root: Node) -> list[Arc]:
     found = []
     for node in root.parts if root.kind == "series" else (root,):
         if node.kind in ("ZARC", "G"):
-            bridge = (node.first + 1, node.first + 2) if node.kind == "ZARC" else (node.first + 1,)
+            bridge: tuple[int, ...] = (node.first + 1, node.first + 2) if node.kind == "ZARC" else (node.first + 1,)
             found.append(Arc(node.first, bridge, node.kind, tuple(_places(node))))
         elif node.kind == "parallel" and len(node.parts) == 2:
             bridges = [part for part in node.parts if part.kind in ("C", "CPE")]

@@ -271,7 +271,13 @@ def _refined(circuit: Circuit, spectrum: _Spectrum, start: np.ndarray, limits: n
     variance = float(done.fun @ done.fun) / free
     at_bound = np.minimum(done.x - limits[0], limits[1] - done.x) < 1e-4
     return Fit(
-        done.x, _covariance(done.jac, ~at_bound) * variance * _hanging(done.fun), math.sqrt(variance), 2 * float(done.cost), n // 2, done.success, at_bound
+        done.x,
+        _covariance(done.jac, ~at_bound) * variance * _hanging(done.fun),
+        math.sqrt(variance),
+        2 * float(done.cost),
+        n // 2,
+        done.success,
+        at_bound,
     )
 
 
@@ -309,9 +315,7 @@ def in_order(circuit: Circuit, fit: Fit) -> Fit:
         ranked = sorted(group, key=lambda arc: arc.log_tau(fit.theta)[0])
         for place, source in zip(group, ranked, strict=True):
             order[list(place.members)] = source.members
-    return Fit(
-        fit.theta[order], fit.covariance[np.ix_(order, order)], fit.scatter, fit.cost, fit.points, fit.converged, fit.at_bound[order]
-    )
+    return Fit(fit.theta[order], fit.covariance[np.ix_(order, order)], fit.scatter, fit.cost, fit.points, fit.converged, fit.at_bound[order])
 
 
 def _alike(circuit: Circuit) -> list[list[Arc]]:
@@ -367,7 +371,9 @@ def fit_circuit_series(
     made = circuit if isinstance(circuit, Circuit) else Circuit.parse(circuit)
     if np.ndim(frequency) != 2 or np.shape(frequency) != np.shape(impedance):
         raise ContractError(
-            "frequencies and impedances do not belong together", found=f"{np.shape(frequency)} and {np.shape(impedance)}", expected="(spectrum, point)"
+            "frequencies and impedances do not belong together",
+            found=f"{np.shape(frequency)} and {np.shape(impedance)}",
+            expected="(spectrum, point)",
         )
     spectra = [_Spectrum(f, z, weights) for f, z in zip(frequency, impedance, strict=True)]
     usable = [k for k, spectrum in enumerate(spectra) if _enough(made, spectrum)]
