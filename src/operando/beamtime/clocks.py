@@ -13,6 +13,7 @@ from operando import plan
 from operando.contract import AlignmentFlag, ClockError
 from operando.timeline import Clock, Estimate, clock_from_events, clock_from_shared_signal, clocks_from_config
 from operando.timeline.alignment import Clocks
+from operando.timeline.echem import track_of
 
 VERSION = "1"
 """Raised when the same input gives another estimate; part of the key of what is aligned by one."""
@@ -189,7 +190,8 @@ def _one(kind: str, spec: Mapping[str, Any], prior: Clock | None, what: Witness,
         since = 0.0 if prior.at is None else float((times[0] - prior.at) / np.timedelta64(1, "ns")) * 1e-9
         options["offset"] = prior.offset + prior.drift * since  # an estimate counts from the first stamp
     if kind == "events":
-        return clock_from_events(_of_the_cycler(spec, echem), _events(spec, what, here), **options)
+        moments, early = _of_the_cycler(spec, echem)
+        return clock_from_events(moments, _events(spec, what, here), early=early, **options)
     records = echem(spec["cell"], "echem")
     if spec["echem"] not in records.variables:
         raise ClockError(f"the electrochemistry has no {spec['echem']} to find a clock with", file=f"cell {spec['cell']}")
@@ -219,14 +221,16 @@ def _events(spec: Mapping[str, Any], what: Witness, here: np.ndarray) -> np.ndar
     return times[at] + (times[at + 1] - times[at]) // 2  # it happened between two samples
 
 
-def _of_the_cycler(spec: Mapping[str, Any], echem: Callable[[str, str], xr.Dataset]) -> np.ndarray:
-    """Give the moments by the electrochemistry's clock."""
+def _of_the_cycler(spec: Mapping[str, Any], echem: Callable[[str, str], xr.Dataset]) -> tuple[np.ndarray, np.ndarray]:
+    """Give the moments by the electrochemistry's clock, and by how much earlier each may have happened (s)."""
     if spec["echem"] != "current_steps":
         other = echem(spec["cell"], spec["echem"])
-        return np.asarray(other["time"].values - np.round(np.nan_to_num(other["exposure"].values) * 5e8).astype("timedelta64[ns]"))
+        begins = np.asarray(other["time"].values - np.round(np.nan_to_num(other["exposure"].values) * 5e8).astype("timedelta64[ns]"))
+        return begins, np.zeros(begins.size)
     records = echem(spec["cell"], "echem")
-    flags = np.asarray(records["flags"].values)
-    return np.asarray(records["time"].values[((flags & AlignmentFlag.STEP_INSIDE) != 0) & ((flags & AlignmentFlag.NONMONOTONIC) == 0)])
+    track = track_of(records)
+    steps = track.steps[track.steps > 0]
+    return track.times[steps].view("datetime64[ns]"), (track.times[steps] - track.times[steps - 1]) * 1e-9
 
 
 def written(clock: Clock) -> str:

@@ -51,7 +51,14 @@ class _Fit:
 
 
 def clock_from_events(
-    t_echem: Any, t_source: Any, *, offset: float = 0.0, search: float | None = None, tolerance: float | None = None, max_drift: float = 100e-6
+    t_echem: Any,
+    t_source: Any,
+    *,
+    early: Any = 0.0,
+    offset: float = 0.0,
+    search: float | None = None,
+    tolerance: float | None = None,
+    max_drift: float = 100e-6,
 ) -> Clock:
     """Find a source's clock from events that it and the electrochemistry both recorded.
 
@@ -59,6 +66,10 @@ def clock_from_events(
     ----------
     t_echem, t_source
         Times of the events by either clock, in any order: float seconds or datetime64. They need not be equally many.
+    early
+        How much earlier than written each of `t_echem` may have happened, s: a cycler shows a step by the first record after it, so it lies
+        anywhere between that record and the one before. The middle is taken; what is known no better than to 3 s (or `tolerance`) is left out;
+        what the rest may be off by is taken for common to all of them and stays in the uncertainty.
     offset, search
         Only offsets within `search` of `offset` are considered, s. Default: every offset under which at least half of the shorter list
         falls inside the other, so that a train with any period is recognised as one.
@@ -66,7 +77,7 @@ def clock_from_events(
         Events further apart than this (s) are not the same. Default: a twentieth of the median spacing, at most 3 s; it then shrinks
         to four times the scatter found.
     max_drift
-        Largest drift considered and its 1 sigma before the events speak, s/s.
+        Drifts up to this are looked for, s/s; it is also their 1 sigma before the events speak, so that many events may find a larger one.
 
     Returns
     -------
@@ -89,11 +100,19 @@ def clock_from_events(
     """
     echem, source, origin = common_seconds(t_echem, t_source, "events")
     dropped = echem.size - np.isfinite(echem).sum() + source.size - np.isfinite(source).sum()
-    echem, source = np.unique(echem[np.isfinite(echem)]), np.unique(source[np.isfinite(source)])
+    slack = np.nan_to_num(np.broadcast_to(np.asarray(early, float), echem.shape), nan=np.inf)
+    if (slack < 0).any():
+        raise ClockError("early of clock_from_events is negative", found=float(slack.min()), expected="seconds >= 0")
+    known = np.isfinite(echem) & (slack <= (_WIDEST if tolerance is None else tolerance))
+    vague = int((np.isfinite(echem) & ~known).sum())
+    late = math.sqrt(float(np.mean(slack[known] ** 2)) / 12) if known.any() else 0.0
+    echem, source = np.unique(echem[known] - slack[known] / 2), np.unique(source[np.isfinite(source)])
     for name, value in (("search", search), ("tolerance", tolerance), ("max_drift", max_drift)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise ClockError(f"{name} of clock_from_events is not a positive number", found=value)
     lost = f" ({dropped} stamps that are no time left out)" if dropped else ""
+    if vague:
+        lost += f" ({vague} more of the electrochemistry left out: no record within {_WIDEST if tolerance is None else tolerance:g} s before them)"
     if min(echem.size, source.size) < LEAST:
         found = f"{source.size} events by the source, {echem.size} by the electrochemistry{lost}; at least {LEAST} of each are needed"
         at = origin.stamp(source[0]) if source.size else None
@@ -109,14 +128,14 @@ def clock_from_events(
     if not fits:
         none = f"no offset lays {LEAST} of {source.size} events of the source on the {echem.size} of the electrochemistry"
         return Clock(status="ambiguous", method="events", evidence=none + lost, at=at)
-    best, rivals = fits[0], [fit for fit in fits[1:] if fit.share >= RIVAL * fits[0].share]
-    status, words = _judge(best, rivals, echem, source, widest, search, max_drift)
+    best = fits[0]
+    status, words = _judge(best, fits[1:], echem, source, widest, search, max_drift)
 
     # everything is told at the first stamp, where a growing list keeps it
     back = np.array([[1.0, source[0] - middle], [0.0, 1.0]])
     covariance = back @ best.covariance @ back.T
     resolution = math.hypot(_resolution(echem), _resolution(source)) / math.sqrt(12)
-    uncertainty = math.hypot(math.sqrt(covariance[0, 0]), resolution)
+    uncertainty = math.hypot(math.sqrt(covariance[0, 0]), resolution, late)
     said = (
         f"{best.count} of {int(best.inside.sum())} events of the source within the common stretch lie within {best.tolerance:.2g} s of one of the "
         f"{echem.size} by the electrochemistry, scattered by {best.sigma:.2g} s{lost}; {words}"
@@ -277,7 +296,7 @@ def _distinct(fits: list[_Fit], source: np.ndarray) -> list[_Fit]:
 
 
 def _judge(
-    best: _Fit, rivals: list[_Fit], echem: np.ndarray, source: np.ndarray, width: float, search: float | None, max_drift: float
+    best: _Fit, others: list[_Fit], echem: np.ndarray, source: np.ndarray, width: float, search: float | None, max_drift: float
 ) -> tuple[str, str]:
     """Say whether the best fit stands alone, and why or why not."""
     span = max(float(echem[-1] - echem[0]), width)
@@ -290,18 +309,15 @@ def _judge(
             "too_few" if few else "ambiguous",
             f"so many would agree by chance somewhere in {wide:.3g} s" + ("; say roughly where to look (offset: and uncertainty:)" if few else ""),
         )
-    for other in rivals:
+    said = _set_between(echem, source, best)
+    if said:
+        return "models_disagree", said
+    for other in (fit for fit in others if fit.share >= RIVAL * best.share):
         both = best.inside & other.inside
         mine, its = int((best.matched & ~other.matched & both).sum()), int((other.matched & ~best.matched & both).sum())
         if _majority(mine, its) <= SURE:
             continue
-        before = _stepped(source, best, other)
         away = abs(other.offset - best.offset)
-        if before is not None:
-            return (
-                "models_disagree",
-                f"the events {before} fit an offset {away:.4g} s away: was the clock set in between? give a clock to each segment",
-            )
         return "ambiguous", (
             f"an offset {away:.4g} s away matches {other.count} of {int(other.inside.sum())}: the events repeat themselves too regularly to tell; "
             f"say roughly where to look (offset: and uncertainty:)"
@@ -311,16 +327,33 @@ def _judge(
     return "ok", "no other offset comes near"
 
 
-def _stepped(source: np.ndarray, best: _Fit, other: _Fit) -> str | None:
-    """Say from when the other fit holds, if the one holds before and the other after some moment."""
-    mine, its = source[best.matched & ~other.matched], source[other.matched & ~best.matched]
-    if min(mine.size, its.size) < LEAST:
-        return None
-    if np.quantile(mine, 0.9) < np.quantile(its, 0.1):
-        return "of the later part"
-    if np.quantile(its, 0.9) < np.quantile(mine, 0.1):
-        return "of the earlier part"
-    return None
+def _set_between(echem: np.ndarray, source: np.ndarray, best: _Fit) -> str:
+    """Say whether events that the best fit leaves over agree on another offset and all lie before, or all after, those it matches."""
+    middle = float(source[0] + source[-1]) / 2
+    left = source[~best.matched]
+    if left.size < LEAST:
+        return ""
+    moved = left + best.offset + best.drift * (left - middle)
+    apart = (echem[:, None] - moved[None, :]).ravel()
+    of = np.broadcast_to(np.arange(left.size), (echem.size, left.size)).ravel()
+    far = np.abs(apart) > 2 * best.tolerance
+    order = np.argsort(apart[far], kind="stable")
+    apart, of = apart[far][order], of[far][order]
+    width = 2 * best.tolerance
+    stop = np.searchsorted(apart, apart + width, side="right")
+    span = max(float(echem[-1] - echem[0]), width)
+    expected = left.size * min(echem.size * width / span, 1.0)
+    tries = max((span + float(source[-1] - source[0])) / width, 1.0)
+    for k in np.argsort(np.arange(apart.size) - stop, kind="stable")[:20]:
+        its = left[np.unique(of[k : stop[k]])]
+        if its.size < LEAST or tries * _poisson_tail(its.size, expected) > CHANCE:
+            return ""
+        mine = source[best.matched]
+        for part, one, other in (("later", mine, its), ("earlier", its, mine)):
+            if np.quantile(one, 0.9) < np.quantile(other, 0.1):
+                away = float(np.median(apart[k : stop[k]]))
+                return f"{its.size} events of the {part} part agree on an offset {away:+.4g} s from the others': was the clock set in between?"
+    return ""
 
 
 def _majority(mine: int, its: int) -> float:
