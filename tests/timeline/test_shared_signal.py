@@ -120,3 +120,27 @@ def test_moving_the_source_moves_the_offset_and_scaling_changes_nothing(seed: in
     assert moved.status == first.status
     if first.status == "ok":
         assert moved.offset == pytest.approx(first.offset - shift, abs=0.5)
+
+
+@pytest.mark.parametrize("step", [10.0, 30.0, 80.0])
+def test_a_clock_set_in_the_middle_is_no_drift(step: float) -> None:
+    for seed in (1, 2):
+        s = scene(seed)
+        source = np.where(s.t_source > np.quantile(s.t_source, 0.4 + 0.1 * seed), s.t_source + step, s.t_source)
+        clock = clock_from_shared_signal(s.t_echem, s.y_echem, source, s.y_source)
+        assert clock.status == "models_disagree"
+        assert " set " in clock.evidence
+
+
+def test_noise_against_a_smooth_voltage_is_refused_whatever_falls_where() -> None:
+    t = np.arange(0.0, 76_000.0, 30.0)
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        clock = clock_from_shared_signal(t, 3.7 + 0.4 * np.sin(t / 9000), np.sort(rng.uniform(-2e4, 9e4, 100)), rng.standard_normal(100))
+        assert clock.status != "ok"
+
+
+def test_a_record_held_against_itself() -> None:
+    s = scene(0)
+    clock = clock_from_shared_signal(s.t_echem, s.y_echem, s.t_echem, s.y_echem)
+    assert clock.status != "ok" or (abs(clock.offset) < 0.01 and clock.uncertainty >= 1e-3)

@@ -16,15 +16,18 @@ import numpy as np
 
 from operando.contract.errors import ClockError
 from operando.timeline.clocks import Clock, Profile, common_seconds
+from operando.timeline.everywhere import candidates
 from operando.timeline.recorded import Trace, traces
 
 LEAST = 40  # samples in the common stretch below which nothing is tried
-OVERLAP = 1 / 3  # of the shorter record an offset has to leave in common
 _BLOCKS = 36  # stretches of the record that are taken for independent
 _MOST = 40_000  # samples that are looked at; more are thinned
 ALIKE = 0.7  # correlation below which they are not taken for the same signal
 STRAY = 0.2  # of the samples may be further off than noise and the rule of recording explain
 CLEAR = 2.5  # standard errors by which the best offset has to be better than another one
+FLOOR = 1e-3  # s; no two clocks are believed to be known better
+_SET = 8.0  # logarithm of the likelihood by which a clock set in between has to explain the record better than one that drifts
+_STEP = 2.5  # s; how far a clock has to have been set to be told from what drawing the signal between records gets wrong
 _COOL = 3.0  # how far the likelihood is flattened at least: edges of a few samples are never as sharp as they look
 _DRAWS = 100
 _NU = 4.0  # degrees of freedom of Student's t that samples scatter by: one that straddles a jump does no harm
@@ -117,7 +120,11 @@ def clock_from_shared_signal(
     tried = []
     for trace in drawn:
         fit = dataclasses.replace(fits[0], trace=trace)
-        tried.append((fit, *_close_in(fit, source, samples, wide, max_drift)))
+        closer = _close_in(fit, source, samples, wide, max_drift)
+        if closer is not None:
+            tried.append((fit, *closer))
+    if not tried:
+        return refused("too_few", f"fewer than {LEAST} samples of the source fall into the records wherever they might lie")
     best, mean, covariance, grid, blocks = min(tried, key=lambda one: one[0].cost)
     status, words = _judge(best, covariance, fits[1:], source, samples, wide, max_drift, blocks)
 
@@ -189,70 +196,6 @@ def _overlap(trace: Trace, t: np.ndarray, offset: float, search: float | None) -
         return int(t.size)
     low, high = offset - search, offset + search
     return int(((t + high >= trace.t[0]) & (t + low <= trace.t[-1])).sum())
-
-
-# --------------------------------------------------------------------------- looking everywhere
-
-
-def _candidates(trace: Trace, t: np.ndarray, y: np.ndarray, offset: float, search: float | None, max_drift: float) -> tuple[list[float], float]:
-    """List offsets under which the records correlate best, as they are and without what is slow, and the step of this search."""
-    step = max(float(np.median(np.diff(t))), (trace.t[-1] - trace.t[0] + t[-1] - t[0]) / 2**17, 1e-3)
-    at = np.arange(trace.t[0], trace.t[-1], step)
-    known = trace.known(at, 0.0)
-    a = np.where(known, trace(at), 0.0)
-    place = np.floor((t - t[0]) / step).astype(np.int64)
-    number = np.bincount(place)
-    b = np.bincount(place, y) / np.maximum(number, 1)
-    sampled = number > 0
-    lags = np.arange(-(b.size - 1), a.size)
-    offsets = at[0] - t[0] + lags * step
-    allowed = np.ones(lags.size, bool) if search is None else np.abs(offsets - offset) <= search + step + max_drift * (t[-1] - t[0])
-    fewest = max(OVERLAP * min(known.sum(), sampled.sum()), 8)
-    width = int(max(60, 10 * max_drift * (t[-1] - t[0]) / step))
-    found: list[float] = []
-    for slow in (False, True):
-        u, v = (_without_slow(a, known, width), _without_slow(b, sampled, width)) if slow else (a, b)
-        r = np.where(allowed, np.abs(_correlation(u, known, v, sampled, fewest)), 0.0)
-        peak = np.flatnonzero((r > 0.05) & (r >= np.r_[0, r[:-1]]) & (r >= np.r_[r[1:], 0]))
-        taken = 0
-        for k in peak[np.argsort(-r[peak], kind="stable")]:
-            if all(abs(offsets[k] - other) > 2.5 * step for other in found):
-                found.append(float(offsets[k]))
-                taken += 1
-                if taken == 6:
-                    break
-    return found, step
-
-
-def _correlation(a: np.ndarray, known: np.ndarray, b: np.ndarray, sampled: np.ndarray, fewest: float) -> np.ndarray:
-    """Correlate a[i + lag] with b[i] where both are there, for every lag; 0 where fewer than `fewest` are."""
-    n = 1 << int(a.size + b.size - 1).bit_length()
-    a = np.where(known, a - a[known].mean(), 0.0)
-    b = np.where(sampled, b - b[sampled].mean(), 0.0)
-    scale_a, scale_b = a.std() or 1.0, b.std() or 1.0
-    a, b = a / scale_a, b / scale_b
-    ahead = [np.fft.rfft(x, n) for x in (known.astype(float), a, a * a)]
-    behind = [np.conj(np.fft.rfft(x, n)) for x in (sampled.astype(float), b, b * b)]
-
-    def lagged(x: np.ndarray, z: np.ndarray) -> np.ndarray:
-        both = np.fft.irfft(x * z, n)
-        return np.concatenate([both[-(b.size - 1) :] if b.size > 1 else both[:0], both[: a.size]])
-
-    number = np.maximum(lagged(ahead[0], behind[0]), 1.0)
-    mean_a, mean_b = lagged(ahead[1], behind[0]) / number, lagged(ahead[0], behind[1]) / number
-    spread_a = lagged(ahead[2], behind[0]) / number - mean_a**2
-    spread_b = lagged(ahead[0], behind[2]) / number - mean_b**2
-    together = lagged(ahead[1], behind[1]) / number - mean_a * mean_b
-    enough = (number >= fewest) & (spread_a > 1e-4) & (spread_b > 1e-4)
-    return np.where(enough, together / np.sqrt(np.maximum(spread_a * spread_b, 1e-12)), 0.0)
-
-
-def _without_slow(x: np.ndarray, there: np.ndarray, width: int) -> np.ndarray:
-    """Subtract the mean over `width` places around each."""
-    total = np.concatenate([[0.0], np.cumsum(np.where(there, x - x[there].mean(), 0.0))])
-    count = np.concatenate([[0], np.cumsum(there)])
-    low, high = np.maximum(np.arange(x.size) - width // 2, 0), np.minimum(np.arange(x.size) + width // 2 + 1, x.size)
-    return np.where(there, x - x[there].mean() - (total[high] - total[low]) / np.maximum(count[high] - count[low], 1), 0.0)
 
 
 # --------------------------------------------------------------------------- looking closely
@@ -371,7 +314,7 @@ def _grid(fit: _Fit, t: np.ndarray, y: np.ndarray, wide: float, steep: float, ma
 
 def _look(trace: Trace, t: np.ndarray, y: np.ndarray, offset: float, search: float | None, max_drift: float) -> tuple[list[_Fit], float]:
     """Fit offset and drift roughly around each candidate: distinct fits, best first, and the distance within which they are one."""
-    where, step = _candidates(trace, t, y, offset, search, max_drift)
+    where, step = candidates(trace, t, y, offset, search, max_drift)
     wide = 4 * step + max_drift * float(t[-1] - t[0]) / 2
     fits: list[_Fit] = []
     for candidate in where:
@@ -405,14 +348,18 @@ def _cost(fit: _Fit, t: np.ndarray, y: np.ndarray) -> float:
 
 def _close_in(
     fit: _Fit, t: np.ndarray, y: np.ndarray, wide: float, max_drift: float
-) -> tuple[np.ndarray, np.ndarray, _Grid, tuple[np.ndarray, np.ndarray]]:
-    """Narrow offset and drift down: mean of the last grid, covariance, that grid, and the samples used."""
+) -> tuple[np.ndarray, np.ndarray, _Grid, tuple[np.ndarray, np.ndarray]] | None:
+    """Narrow offset and drift down: mean of the last grid, covariance, that grid, and the samples used; None if too few samples are left."""
     steep, most = 2 * max_drift, 4000
     rng = np.random.default_rng(0)
     for turn in range(5):
         inside = t[fit.trace.known(fit.moved(t), 0.0)]
+        if inside.size < LEAST:
+            return None
         half = max(float(inside[-1] - inside[0]) / 2, 1.0)
         times, values = _blocks(fit, t, y, wide + steep * half, most)
+        if times.size < LEAST:
+            return None
         _scale(fit, times, values)
         grid = _grid(fit, times, values, wide, steep, max_drift, 121)
         cool = max(_COOL, _hanging_together(fit, times, values))
@@ -422,7 +369,7 @@ def _close_in(
         redrawn, _ = grid.moments(grid.cost(weights) / cool)
         # two measures of the same thing: how wide the likelihood is, and how far it moves when the blocks are redrawn (few know that badly)
         covariance = (within + np.cov(redrawn.T) * (1 + 3 / times.shape[0])) / 2
-        spread = np.sqrt(np.diag(covariance))
+        spread = np.sqrt(np.maximum(np.diag(covariance), 0.0))
         fit.offset += float(mean[0])
         fit.drift += float(mean[1])
         if turn >= 2 and 3 * spread[0] < wide < 20 * spread[0] + 0.2:
@@ -430,7 +377,7 @@ def _close_in(
         wide, steep, most = max(6 * float(spread[0]), 0.1), min(max(6 * float(spread[1]), 1e-8), 2 * max_drift), _MOST
     _scale(fit, times, values)
     fit.cost = _cost(fit, times, values)
-    covariance[0, 0] += fit.trace.latency**2 / 3  # a jump is written down up to one sampling interval of the recorder later
+    covariance[0, 0] += FLOOR**2 + fit.trace.latency**2 / 3  # a jump is written down up to one sampling interval of the recorder later
     return mean, covariance, grid, (times, values)
 
 
@@ -480,7 +427,7 @@ def _judge(
         return "ambiguous", f"{stray:.0%} of the samples are further off than {allowed:.2g}: are these records of the same signal?"
     if abs(best.drift) > 0.97 * max_drift and math.sqrt(covariance[1, 1]) < 0.3 * max_drift:
         return "models_disagree", f"the drift is at the largest that was allowed ({max_drift * 1e6:.3g} ppm): was the clock set in between?"
-    words = _parts(best, covariance, t, y, max(wide, 120.0))
+    words = _set_between(best, t, y, wide, max_drift) or _parts(best, covariance, t, y, max(wide, 120.0))
     if words:
         return "models_disagree", words
     for other in others:
@@ -497,6 +444,40 @@ def _noise(y: np.ndarray) -> float:
     bend, change = np.abs(y[2:] - 2 * y[1:-1] + y[:-2]), np.abs(np.diff(y))
     moving = change[change > 0]
     return max(1.4826 * float(np.median(bend)) / math.sqrt(6), 0.3 * float(np.median(moving)) if moving.size else 0.0)
+
+
+def _set_between(best: _Fit, t: np.ndarray, y: np.ndarray, wide: float, max_drift: float) -> str:
+    """Say whether a clock that was set at some moment explains the record better than one that drifts: two offsets against an offset and a drift."""
+    level = dataclasses.replace(best, drift=0.0)
+    inside = t[best.trace.known(best.moved(t), 0.0)]
+    half = max(float(inside[-1] - inside[0]) / 2, 1.0)
+    reach = max(wide, 120.0) + max_drift * half
+    times, values = _blocks(level, t, y, reach, 6000)
+    number = times.shape[0]
+    if times.size < LEAST or number < 6:
+        return ""
+    shifts = np.linspace(-reach, reach, 481)
+    c, a, h = _profiles(level, times, values, shifts)
+    cool = max(_COOL, _hanging_together(best, times, values))
+    cost = c - 0.5 * a * a / np.maximum(h, 1e-300) * (a * a < h)  # the gain of each block fitted anew, as far as that is a small change
+    centre = times.mean(axis=1) - level.middle
+    drifts = np.linspace(-max_drift, max_drift, 81)
+    places = np.arange(number)[:, None]
+    at = (shifts[None, :] + drifts[:, None, None] * centre[:, None] + reach) / (shifts[1] - shifts[0])
+    low = np.clip(at.astype(np.int64), 0, shifts.size - 2)
+    share = np.clip(at - low, 0.0, 1.0)
+    drifting = float((cost[places, low] * (1 - share) + cost[places, low + 1] * share).sum(axis=1).min())
+    before = np.cumsum(cost, axis=0)
+    after = before[-1] - before
+    split = before[2:-3].min(axis=1) + after[2:-3].min(axis=1)
+    k = int(np.argmin(split))
+    if (drifting - float(split[k])) / cool < _SET:
+        return ""
+    step = float(shifts[int(np.argmin(after[k + 2]))] - shifts[int(np.argmin(before[k + 2]))])
+    if abs(step) < _STEP:
+        return ""
+    share_of = (k + 3) / number
+    return f"the record is explained better by a clock that was set by {-step:+.3g} s after {share_of:.0%} of it than by any drift"
 
 
 def _parts(best: _Fit, covariance: np.ndarray, t: np.ndarray, y: np.ndarray, reach: float) -> str:
