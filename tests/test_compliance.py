@@ -20,6 +20,18 @@ CASES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
         ("./example_beamtime/echem/A_run2_01_GCPL_C01.mpt", {}, {}),
     ],
     "biologic-mpr": [("echem/yadg_GPL3/mb.issue_95.mpr", {}, {}), ("echem/bdf_Apache2/GCPL-0.mpr", {}, {})],
+    "biologic-eis": [
+        ("echem/yadg_GPL3/geis.mpr", {}, {}),
+        ("eis/yadg_GPL3/peis.mpt", {}, {}),
+        ("./example_beamtime/echem/A_run2_02_PEIS_C01.mpt", {}, {}),
+    ],
+    "eis-columns": [
+        ("eis/impedancepy_MIT/exampleDataVersaStudio.par", {}, {}),
+        ("eis/hybrid-drt_BSD3/Sample2_PEIS_AtRest.csv", {}, START),
+        ("eis/impedancepy_MIT/exampleData.csv", {"columns": {"frequency": 1, "real": 2, "imaginary": 3}}, START),
+    ],
+    "gamry": [("eis/impedancepy_MIT/exampleDataGamry.DTA", {}, {}), ("eis/hybrid-drt_BSD3/EISGALV_EISTest3.DTA", {}, {})],
+    "zplot": [("eis/impedancepy_MIT/exampleDataZPlot.z", {}, {}), ("eis/impedancepy_MIT/exampleDataAutolab.txt", {}, START)],
     "csv": [("./example_beamtime/logs/A_holder.csv", {"technique": "sensor"}, {})],
     "bdf": [("echem/bdf_Apache2/legacy.bdf.parquet", {}, {})],
     "neware": [("echem/navani_MIT/test.nda", {}, {}), ("echem/newarenda_BSD/123456789012_Unit27_Example_Data_File.ndax", {}, {})],

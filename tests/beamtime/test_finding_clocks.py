@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import yaml
 
 import operando as op
 from operando import beamtime
@@ -132,10 +133,14 @@ def test_check_finds_what_build_finds_and_says_what_to_write(tmp_path: Path) -> 
     assert str(round(found.clock.offset, 3)) in found.to_write
     text = report.text()
     assert "events" in text
-    assert found.to_write.strip("{}").split(",")[0] in text
-    # written into the file, the same clock is used
+    # pasted into the file as it is printed, the same clock is used
+    told = text.split("write under its source:\n")[1].split("\n")
+    assert told[0].strip() == "clock:"
+    block = [line for line in told[1:] if line.startswith(" " * 10)]
+    assert len(block) == len(found.to_write.split("\n"))
     true = write(tmp_path)
-    again = build(tmp_path, found.to_write)
+    clock = yaml.safe_load("\n".join(told[: 1 + len(block)]))["clock"]
+    again = build(tmp_path, yaml.safe_dump(clock, default_flow_style=True).strip())
     assert again.ok, again.problems
     assert np.abs(late(frames(again), true)).max() < 0.2
 

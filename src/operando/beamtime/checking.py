@@ -19,7 +19,7 @@ from operando.beamtime.suggesting import suggestions
 from operando.config import BeamtimeConfig, read_config
 from operando.contract import ConfigError, OperandoError
 from operando.loaders import concatenate, rank_of, select
-from operando.timeline import AlignmentReport, Estimate, align_frames, annotate, echem_timeline, place, summarise, without_frames
+from operando.timeline import AlignmentReport, Clock, Estimate, align_frames, annotate, echem_timeline, place, summarise, without_frames
 
 
 def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None, *, progress: Progress | None = None) -> AlignmentReport:
@@ -152,7 +152,8 @@ def _found(
     except OperandoError as error:
         error.file = error.file or f"source {reading.source}, clock"
         report.problems.append(str(error))
-        return given, []
+        kind = clocks.asked(reading)[0][0]
+        return given, [Estimate(None, Clock(status="too_few", method=kind, evidence=f"{error.problem}, see below"), applied=False)]
 
 
 def _suggested(
@@ -195,7 +196,8 @@ def _light(ds: xr.Dataset, channels: set[str]) -> xr.Dataset:
     keep += [n for n in sorted(channels) if n in ds.variables and ds[n].dims == ("time",) and n not in keep]
     if ds.attrs["technique"] == "echem":
         keep += [n for n in ECHEM if n in ds.data_vars]
-    return ds[keep].load()
+    there = [str(n) for n, v in ds.variables.items() if v.dims == ("time",) and v.dtype.kind in "iufb"]
+    return ds[keep].load().assign_attrs(channels=there)
 
 
 def _placed(reading: plan.Reading, scanned: dict[plan.Consumer, list[xr.Dataset]]) -> dict[plan.Consumer, tuple[xr.Dataset, Any]]:

@@ -39,14 +39,18 @@ def witness(pieces: Iterable[xr.Dataset], channel: str | None, source: str) -> W
     ClockError
         No series has the channel, or it is no number per frame.
     """
-    chosen = list(pieces)
+    pieces = chosen = list(pieces)
     if channel is not None:
         known = sorted(
             {str(n) for ds in chosen for n, v in ds.variables.items() if v.dims == ("time",) and v.dtype.kind in "iufb" and n not in _PLACE}
         )
         chosen = [ds for ds in chosen if channel in known and channel in ds.variables]
         if not chosen:
-            raise ClockError(f"the source has no channel {channel!r} to find a clock with", file=f"source {source}", found=", ".join(known) or "none")
+            raise ClockError(
+                f"the source has no channel {channel!r} to find a clock with",
+                file=f"source {source}",
+                found=", ".join(sorted({*known, *(str(n) for ds in pieces for n in ds.attrs.get("channels", ()) if n not in _PLACE)})) or "none",
+            )
     if not chosen:
         raise ClockError("the source that a clock is to be found with has no frames yet", file=f"source {source}")
     columns: dict[str, Any] = {n: np.concatenate([np.asarray(ds[n].values) for ds in chosen]) for n in ("source_time", "exposure", "segment")}
@@ -165,7 +169,14 @@ def find(
             if entry.get("segment", number) != number:
                 continue
             prior = clocks.get(number)
-            found = _one(kind, spec, prior, what, what.segment == other, echem)
+            try:
+                found = _one(kind, spec, prior, what, what.segment == other, echem)
+            except (ArithmeticError, IndexError, ValueError, np.linalg.LinAlgError) as error:  # whatever it is, other sources have theirs
+                raise ClockError(
+                    f"the clock could not be found: {type(error).__name__}: {error}",
+                    file=f"source {reading.source}, clock",
+                    hint="give it as numbers (offset:, uncertainty:), and report what was recorded",
+                ) from error
             estimates.append(Estimate(number if len(numbers) > 1 else None, found, applied=found.status == "ok", to_write=written(found)))
             if found.status == "ok":
                 clocks[number] = found
@@ -234,12 +245,12 @@ def _of_the_cycler(spec: Mapping[str, Any], echem: Callable[[str, str], xr.Datas
 
 
 def written(clock: Clock) -> str:
-    """Write a clock as it would stand in beamtime.yaml; empty for one that supports no correction."""
+    """Write a clock as it would stand in beamtime.yaml below `clock:`, a key a line; empty for one that supports no correction."""
     if clock.status != "ok":
         return ""
-    text = f"{{offset: {clock.offset:.3f} s, uncertainty: {max(clock.uncertainty, 1e-3):.2g} s"
+    lines = [f"offset: {clock.offset:.3f} s", f"uncertainty: {max(clock.uncertainty, 1e-3):.2g} s"]
     if clock.drift:
-        text += f", drift: {clock.drift * 1e6:.2f} ppm, drift_uncertainty: {max(clock.drift_uncertainty * 1e6, 0.01):.2g} ppm"
+        lines += [f"drift: {clock.drift * 1e6:.2f} ppm", f"drift_uncertainty: {max(clock.drift_uncertainty * 1e6, 0.01):.2g} ppm"]
     if clock.drift and clock.at is not None:
-        text += f", at: '{str(clock.at)[:23]}Z'"
-    return text + (", method: physics}" if clock.method == "physics" else "}")
+        lines.append(f"at: '{str(clock.at)[:23]}Z'")
+    return "\n".join([*lines, *(["method: physics"] if clock.method == "physics" else [])])

@@ -10,12 +10,17 @@ import numpy as np
 
 from operando.figures.style import BAD, COLOURS
 
+_COLUMNS = 150  # characters of a line of text
+_LINE = 0.118  # inches it is high
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def alignment(report: Any) -> Figure:
-    """Draw the alignment report: each cell's voltage above a coverage bar for every stream, on one true time axis.
+    """Draw the alignment report as a page: each cell's voltage above a coverage bar for every stream, on one true time axis, and what is to be said.
+
+    That is, of each stream: its frames inside and outside, its clock, gaps, counted flags, proposed corrections with their intervals.
 
     Parameters
     ----------
@@ -33,8 +38,11 @@ def alignment(report: Any) -> Figure:
     zone = _zone(report.zone)
     streams, cells = report.streams, report.voltage
     height = 1.6 + 1.5 * max(1, len(cells)) + 0.34 * len(streams)
-    figure = Figure(figsize=(9.0, height), layout="constrained")
-    axes = figure.subplots(
+    notes = report.notes(_COLUMNS)
+    figure = Figure(figsize=(10.0, height + _LINE * len(notes)), layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=[height, max(_LINE * len(notes), 0.01)])
+    drawn, below = parts
+    axes = drawn.subplots(
         len(cells) + 1, 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": [1.5] * len(cells) + [0.5 + 0.34 * max(1, len(streams))]}
     )[:, 0]
     for axis, (cell, (seconds, volts)) in zip(axes, cells.items(), strict=False):
@@ -60,12 +68,34 @@ def alignment(report: Any) -> Figure:
     bars.set_yticks(range(len(streams)), [s.address for s in streams])
     bars.set_ylim(len(streams) - 0.4, -0.6)
     bars.spines[["top", "right"]].set_visible(False)
-    locator = AutoDateLocator(tz=zone)
+    locator = AutoDateLocator(tz=zone, maxticks=8)
     bars.xaxis.set_major_locator(locator)
     bars.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=zone))
     bars.set_xlabel(f"time ({report.zone})")
-    figure.suptitle(report.title, fontsize=11)
+    drawn.suptitle(report.title, fontsize=11)
+    _write(below, notes)
     return figure
+
+
+def _write(below: Any, notes: list[str]) -> None:
+    """Write what is to be said of the streams, a line below the other; what needs a look in its own colour, down to the next remark."""
+    colour = "black"
+    for number, line in enumerate(notes):
+        opens = not line.startswith("      ") and (not line.startswith("    ") or colour != BAD)
+        if line.startswith("  ! "):
+            colour = BAD
+        elif not line.startswith(" ") or opens:
+            colour = "black"
+        below.text(
+            0.02,
+            1 - (number + 0.5) / max(len(notes), 1),
+            line,
+            fontsize=6.5,
+            fontfamily="monospace",
+            va="center",
+            color=colour,
+            fontweight="bold" if not line.startswith(" ") else "normal",
+        )
 
 
 def _note(stream: Any) -> str:

@@ -29,7 +29,7 @@ from operando.contract import LoaderError, Quality, series
 ELECTRODES = ("cell", "we", "ce")
 """Names along the dim `electrode`: the whole cell, the working and the counter electrode against the reference."""
 
-_JUMP = 1.6  # a step back of the frequency by more than this factor (or three usual steps) begins a sweep
+_JUMP = 1.6  # a step back of the frequency by more than this factor (or two usual steps) begins a sweep
 _TURN = 3  # so many steps in the other direction are a sweep of their own, fewer a wobble
 _SURE = 0.5  # correlation from which causality says which sign an imaginary part has
 
@@ -101,7 +101,7 @@ def _turns(logs: np.ndarray, first: int) -> list[tuple[int, int]]:
     if not moving.size:
         return [(first, first + logs.size)]
     usual = float(np.median(np.abs(moving)))
-    back = max(3 * usual, np.log(_JUMP))
+    back = max(2 * usual, np.log(_JUMP))
     begins, direction, k = [0], 0, 0
     while k < steps.size:
         way = int(np.sign(steps[k]))

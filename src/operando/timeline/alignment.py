@@ -121,7 +121,7 @@ def align_frames(
     attrs = {
         "product": "alignment",
         "clock": describe(used or None),
-        "clock_text": in_words(used),
+        "clock_text": in_words(used, np.unique(segment).size),
         "timezone": series.attrs.get("timezone", "UTC"),
         "timezone_source": series.attrs["timezone_source"],
         "interpolation": f"voltage and potentials: {_RULE_OF_VOLTAGE}.",

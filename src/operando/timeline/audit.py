@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 from operando.timeline.beats import Grid, frame_grid, pauses, spread
-from operando.timeline.coverage import EPOCHS, HOUR, reach_of, shift_of_zone
+from operando.timeline.coverage import EPOCHS, HOUR, hours_that_cover, reach_of, shift_of_zone
 from operando.timeline.zones import _transitions, localise
 
 INFO, WARNING, ERROR = "info", "warning", "error"
@@ -456,10 +456,10 @@ def _years(series: xr.Dataset, stamps: _Stamps, echem: xr.Dataset | None) -> lis
                 for sign in (1, -1):
                     moved = float(np.mean((ends + sign * shift > low - 14 * HOUR) & (begins + sign * shift < high + 14 * HOUR)))
                     if moved >= now + 0.5:
-                        whose = "these stamps count" if sign > 0 else "the stamps of the electrochemistry count"
-                        advice = (
-                            f"clock: {{offset: {sign * shift:.0f} s}}" if sign > 0 else f"clock: {{offset: {shift:.0f} s}} for the electrochemistry"
-                        )
+                        own = sign > 0 or _odd_year(stamps)  # else it is the electrochemistry that lies in another time
+                        whose = "these stamps count" if sign > 0 else "these stamps look as if the reverse were true: they count"
+                        whose = whose if own else "the stamps of the electrochemistry count"
+                        advice = f"clock: {{offset: {sign * shift:.0f} s}}" if own else f"clock: {{offset: {shift:.0f} s}} for the electrochemistry"
                         if "EPICS" in words:
                             advice = "kind: epics where the loader takes a kind of time; or " + advice
                         sentence = f"{whose} {words}: moved by {shift / 86400 / 365.2425:+.1f} years, {moved:.0%} meet the electrochemistry"
@@ -473,17 +473,32 @@ def _years(series: xr.Dataset, stamps: _Stamps, echem: xr.Dataset | None) -> lis
                 f"looks like a zone error of {shift / HOUR:+g} h: moved by that, {share:.0%} of the frames are covered (now {covered:.0%}){others}"
             )
             return [Finding("zone", n, stamps.at([0]), sentence, f"check {whose}")]
+        shift, out, still = hours_that_cover((low, high), begins, ends)
+        if shift and series.attrs.get("technique") != "sensor":
+            sentence = (
+                f"{out} of {n} frames lie outside the electrochemistry; moved by {shift / HOUR:+g} h {still or 'none'} would: "
+                "a zone, unless they were measured before it began or after it ended"
+            )
+            return [Finding("zone", out, (), sentence, "check timezone: of both", INFO)]
         if now == 0.0:
             for days in (1, -1):
                 if np.mean((begins + days * 86400 >= low) & (ends + days * 86400 <= high)) > 0.9:
                     sentence = f"moved by {days:+d} day, more than 90 % of the frames are covered, and none is now: is a date wrong?"
                     return [Finding("zone", n, stamps.at([0]), sentence, f"if so, clock: {{offset: {days * 86400} s}}")]
-    year = int(str(np.datetime64(int(np.median(stamps.ns)), "ns"))[:4])
-    if 1990 <= year <= 2090:
+    if not _odd_year(stamps):
         return []
+    year = _year(stamps)
     sentence, advice = f"stamps of the year {year}: no beamline's clock shows that", "look at the unit and the first year of the file's times"
     if year == 1970 and 9e5 < float(np.median(stamps.ns)) / _NS < 4e6:
         sentence, advice = f"{sentence}; seconds since 1970 that are read as milliseconds look like this", "give the unit of the file's times: s"
     elif year > 2090:
         sentence, advice = f"{sentence}; seconds since 1904 (LabVIEW) read as if from 1970 look like this", "clock: {offset: -2082844800 s}, if so"
     return [Finding("year", n, stamps.at([0]), sentence, advice, ERROR)]
+
+
+def _year(stamps: _Stamps) -> int:
+    return int(str(np.datetime64(int(np.median(stamps.ns)), "ns"))[:4])
+
+
+def _odd_year(stamps: _Stamps) -> bool:
+    return not 1990 <= _year(stamps) <= 2090

@@ -227,8 +227,8 @@ def describe(clock: Clock | Mapping[int, Clock] | None) -> str:
     return json.dumps({str(segment): one.as_dict() for segment, one in sorted(clock.items())})
 
 
-def in_words(used: Mapping[int, Clock]) -> str:
-    """Say in one line what was done to the stamps."""
+def in_words(used: Mapping[int, Clock], segments: int = 1) -> str:
+    """Say in one line what was done to the stamps, of which there are so many segments."""
     if not used:
         return "as stamped"
     lines = []
@@ -238,8 +238,10 @@ def in_words(used: Mapping[int, Clock]) -> str:
             text += f" {one.drift * 1e6:+.6g} ppm from {str(one.at)[:19]}Z"
         if one.uncertainty:
             text += f" +- {one.uncertainty:g} s"
-        lines.append((f"segment {segment}: " if len(used) > 1 else "") + text + f" ({one.method})")
-    return "; ".join(lines[:4]) + (f"; and {len(lines) - 4} more" if len(lines) > 4 else "")
+        lines.append((f"segment {segment}: " if len(used) > 1 or segment != 0 or segments > 1 else "") + text + f" ({one.method})")
+    left = segments - len(used)
+    rest = f"; {left} segment{'s' * (left > 1)} as stamped" if left > 0 else ""
+    return "; ".join(lines[:4]) + (f"; and {len(lines) - 4} more" if len(lines) > 4 else "") + rest
 
 
 def correct(source_ns: np.ndarray, segment: np.ndarray, clock: Clock | Mapping[int, Clock] | None) -> tuple[np.ndarray, np.ndarray, dict[int, Clock]]:

@@ -13,6 +13,8 @@ EPOCHS = (  # what is added to stamps that count from one year and were read as 
     ("from 2000 and were read as if from 1970", 946684800.0),
     ("from 1904 (LabVIEW, Macintosh) and were read as if from 1970", -2082844800.0),
 )
+_SEVERAL = 5  # frames outside below which no zone is suspected: one begins before the cycler
+_NEAR = 300.0  # s; how near a clock's offset has to come to a whole half hour or day to be taken for a slip
 _WHOLE = np.arange(1.0, 14.5) * HOUR
 _SHIFTS = (_WHOLE, _WHOLE - HOUR / 2, np.array([0.25, 0.75, 1.25, 2.75, 3.25, 3.75, 4.75, 5.75, 6.75, 7.75, 8.75, 12.75]) * HOUR)  # Nepal, Chatham
 
@@ -64,3 +66,41 @@ def shift_of_zone(reach: tuple[float, float], begins: np.ndarray, ends: np.ndarr
             others = others or f" ({both[k] / HOUR:+g} h: {shares[k]:.0%})"
     same = [s for s in _WHOLE * np.sign(best) if abs(s) > abs(best) and share(s) >= explained - 1e-9]
     return best, explained, f" (and so would any up to {same[-1] / HOUR:+g} h)" if same else others
+
+
+def hours_that_cover(reach: tuple[float, float], begins: np.ndarray, ends: np.ndarray) -> tuple[float, int, int]:
+    """Find the fewest whole hours by which to move frames so that hardly any of several that lie outside the electrochemistry still do.
+
+    Returns
+    -------
+    tuple
+        Shift in s (0 if there is none), frames outside now, frames outside then.
+    """
+
+    def outside(shift: float) -> int:
+        return int(((begins + shift < reach[0]) | (ends + shift > reach[1])).sum())
+
+    now = outside(0.0)
+    if now < _SEVERAL:
+        return 0.0, now, now
+    for hours in _WHOLE:
+        for shift in (hours, -hours):
+            then = outside(float(shift))
+            if then <= 0.15 * now:  # a frame or two lie before the cycler's begin by right
+                return float(shift), now, then
+    return 0.0, now, now
+
+
+def read_as_a_slip(offset: float) -> str:
+    """Say what an offset looks like that is no clock's going wrong: another zone, another first year, another day; empty if like nothing."""
+    for words, shift in EPOCHS:
+        for sign in (1, -1):
+            if abs(offset - sign * shift) < 14 * HOUR:
+                return f"stamps that count {words}" if sign > 0 else f"the reverse of stamps that count {words}"
+    days = round(offset / 86400)
+    if days and abs(offset - days * 86400) < _NEAR:
+        return f"{days:+d} day{'s' * (abs(days) > 1)} and {offset - days * 86400:+.0f} s: a wrong date"
+    halves = round(offset / HOUR * 2)
+    if halves and abs(halves) <= 28 and abs(offset - halves * HOUR / 2) < _NEAR:
+        return f"{halves / 2:+g} h and {offset - halves * HOUR / 2:+.0f} s: another zone; then correct timezone: and what else stands in that zone"
+    return ""

@@ -240,11 +240,10 @@ def _judge(found: _Found, search: float, edges: int, apart: float) -> tuple[str,
             ),
         )
     same = f"one of {late[0]:g} s is not excluded and would move it by {late[1]:+.0f} s" if kept else f"one of {LAGS[0]:g} s or more is excluded here"
-    low, high = found.offset - 1.96 * spread, found.offset + 1.96 * spread
+    best = found.offset + apart
     words = (
-        f"95 % interval {low + apart:+.1f} to {high + apart:+.1f} s if the material follows at once, "
-        f"+-{1.96 * uncertainty:.1f} s with the lags that fit too. A kinetic lag of the material looks the same ({same}), "
-        "so this clock cannot support a claim that something leads or lags"
+        f"95 % interval {best - 1.96 * uncertainty:+.1f} to {best + 1.96 * uncertainty:+.1f} s, with the lags that fit too. A kinetic lag of the "
+        f"material looks the same as a late clock ({same}), so this clock cannot support a claim that something leads or lags"
     )
     return "ok", uncertainty, words
 

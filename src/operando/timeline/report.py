@@ -15,7 +15,7 @@ from operando.contract import AlignmentFlag
 from operando.timeline.audit import INFO, Finding, audit_times, duration
 from operando.timeline.beats import pauses
 from operando.timeline.clocks import Clock
-from operando.timeline.coverage import HOUR, zone_shift
+from operando.timeline.coverage import HOUR, read_as_a_slip, zone_shift
 
 __all__ = ["AlignmentReport", "Estimate", "Stream", "iso", "local", "summarise", "zone_shift"]
 
@@ -23,13 +23,7 @@ _FROM_FILE = " (from the file)"
 _95 = 1.96
 _HALF_CHI2 = 1.92  # how far below its top the logarithm of a likelihood lies at the ends of a 95 % interval
 _TOLD = ("gap",)  # kinds of findings that another line of the page tells
-_CANNOT = {
-    "ambiguous": "several offsets fit alike",
-    "no_edges": "nothing in the signal marks a moment",
-    "models_disagree": "different models of the cell give different offsets",
-    "too_few": "too little to go by",
-}
-_NO_LAG = "a clock from physics cannot support a lead/lag claim"
+_NO_LAG = "cannot support a claim that something leads or lags"
 
 
 @dataclass(frozen=True)
@@ -69,28 +63,30 @@ class Estimate:
         c = self.clock
         if c.status != "ok":
             return f"clock from {_method(c)}: cannot tell"
-        text = f"{c.offset:+.{_digits(c.uncertainty)}f} +- {c.uncertainty:.2g} s from {_method(c)}"
+        low, high = self.interval
+        text = f"{c.offset:+.{_digits(c.uncertainty)}f} +- {(high - low) / 2:.2g} s (95 %), {_method(c)}"
         return text if self.applied else f"{text}, not applied"
 
     def text(self) -> str:
         """Say in one sentence what was found, how sure it is, and whether it was used."""
         c = self.clock
         digits = _digits(c.uncertainty)
-        number = f"{c.offset:+.{digits}f} +- {c.uncertainty:.2g} s"
         low, high = self.interval
-        number += f" (95 %: {low:+.{digits}f} ... {high:+.{digits}f} s)"
+        number = f"{c.offset:+.{digits}f} s, 95 % interval {low:+.{digits}f} to {high:+.{digits}f} s"
         if c.drift or c.drift_uncertainty:
-            number += f", drift {c.drift * 1e6:+.{_digits(c.drift_uncertainty * 1e6)}f} +- {c.drift_uncertainty * 1e6:.2g} ppm"
+            number += f", drift {c.drift * 1e6:+.{_digits(c.drift_uncertainty * 1e6)}f} +- {c.drift_uncertainty * 1e6:.2g} ppm (1 sigma)"
         where = "" if self.segment is None else f" of segment {self.segment}"
         evidence = f"; {c.evidence.rstrip('. ')}" if c.evidence else ""
         if c.status != "ok":
-            reason = _CANNOT.get(c.status, c.status)
-            return f"clock{where} from {_method(c)}: cannot tell, {reason}{evidence}; not applied (best guess {number}, for information only)"
+            guess = f" (best guess {number}, for information only)" if c.uncertainty > 0 else ""
+            return f"clock{where} from {_method(c)}: cannot tell ({c.status.replace('_', ' ')}){evidence}; not applied{guess}"
         if c.method == "physics":
             used = "applied, because the configuration asks for it" if self.applied else "a suggestion, not applied"
-            return f"clock{where} from physics, {used}: {number}{evidence}; {_NO_LAG}"
+            said = c.evidence.rstrip(". ") or number  # its evidence tells offset and interval
+            return f"clock{where} from physics, {used}: {said}" + ("" if _NO_LAG in said else f"; this clock {_NO_LAG}")
         used = "" if self.applied else "; not applied"
-        return f"clock{where} from {_method(c)}: {number}{evidence}{used}"
+        slip = read_as_a_slip(c.offset)
+        return f"clock{where} from {_method(c)}: {number}{evidence}{used}" + (f"; this offset looks like {slip}" if slip else "")
 
     def as_dict(self) -> dict[str, Any]:
         """Give what JSON can hold."""
@@ -144,6 +140,11 @@ class Stream:
     missing: list[tuple[float, float]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     estimates: list[Estimate] = field(default_factory=list)
+
+    @property
+    def clock_unknown(self) -> bool:
+        """True if its clock was to be found, was not, and no numbers stand in for it."""
+        return self.clock == "as stamped" and any(not e.applied and e.clock.method != "physics" for e in self.estimates)
 
     @property
     def rules(self) -> bool:
@@ -227,9 +228,13 @@ class AlignmentReport:
             lines.append(f"{'':<{names}}  {FULL} with electrochemistry, {OUTSIDE} without")
         lines.append("")
         for s in self.streams:
-            lines += _of_stream(s, zone, width)
+            lines += _of_stream(s, zone, width) + _to_write(s.estimates)
         lines += [f"\n! {problem}" for problem in self.problems]
         return "\n".join(line.rstrip() for line in lines)
+
+    def notes(self, width: int) -> list[str]:
+        """Say of each stream what the page says below its bars: its sentence, then what is indented; `  !` begins what needs a look."""
+        return [line for s in self.streams for line in _of_stream(s, self.zone, width)]
 
 
 FULL, OUTSIDE = "█", "-"
@@ -238,7 +243,8 @@ FULL, OUTSIDE = "█", "-"
 def _of_stream(s: Stream, zone: str, width: int) -> list[str]:
     """Write the lines of one stream."""
     lines = _wrapped(f"{s.address}: {s.sentence}", width, "", "    ")
-    lines += _wrapped(f"times from the {s.origin}, zone {s.zone}, clock {s.clock}, uncertain by {duration(s.sigma)}", width, "    ")
+    sure = "uncertain: its clock is not known" if s.clock_unknown else f"uncertain by {duration(s.sigma)}"
+    lines += _wrapped(f"times from the {s.origin}, zone {s.zone}, clock {s.clock}, {sure}", width, "    ")
     lines += _wrapped(
         f"every {duration(s.cadence)}" + (f", exposed {duration(s.exposure)}" if s.exposure > 0 else "") + _gaps(s, zone), width, "    "
     )
@@ -261,12 +267,22 @@ def _of_stream(s: Stream, zone: str, width: int) -> list[str]:
             lines += _wrapped(advice, width, "  ! ", "    ")
     for estimate in s.estimates:
         lines += _wrapped(estimate.text(), width, "  > ", "    ")
-        if estimate.to_write:
-            lines += [
-                "    to write in beamtime.yaml, under its source:" if not estimate.applied else "    to keep it as it is, write under its source:"
-            ]
-            for line in estimate.to_write.strip("\n").splitlines():
-                lines += _wrapped(line, width, "        ", "          ")
+    return lines
+
+
+def _to_write(estimates: list[Estimate]) -> list[str]:
+    """Write the clocks as they would stand in beamtime.yaml, to be pasted: a block of short lines, whatever the width of the page."""
+    told = [e for e in estimates if e.to_write]
+    if not told:
+        return []
+    applied = all(e.applied for e in told)
+    lines = ["    to keep it as it is, write under its source:" if applied else "    to write in beamtime.yaml, under its source:", "        clock:"]
+    for e in told:
+        rows = e.to_write.strip("\n").splitlines()
+        if e.segment is None:
+            lines += [f"          {row}" for row in rows]
+        else:
+            lines += [f"          - segment: {e.segment}", *(f"            {row}" for row in rows)]
     return lines
 
 

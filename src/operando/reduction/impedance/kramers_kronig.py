@@ -21,6 +21,7 @@ import numpy as np
 LEAST = 8  # points below which nothing is said
 PER_DECADE = (1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8)  # relaxations that are tried
 BEYOND = 5.0  # the slowest relaxation is slower than the lowest frequency by this factor, so that a tail is followed
+_MORE = 2  # choices of more relaxations with which it is asked whether the residuals are noise
 _FLAT = 4.0  # AICc is divided by this in weights, where exp(-AICc / 2) would trust one model too much
 
 
@@ -102,19 +103,17 @@ def kk_residuals(frequency: np.ndarray, impedance: np.ndarray, point_time: np.nd
     y = np.concatenate([z.real / size, z.imag / size])
     n, decades = y.size, math.log10(BEYOND * w[-1] / w[0])
     since = np.tile((u - (u.min() + u.max()) / 2) / max(float(np.ptp(u)), 1e-300), 2)
-    best: tuple[float, np.ndarray, np.ndarray, int] | None = None
+    tried: list[tuple[float, np.ndarray, np.ndarray, int]] = []
     drifts: list[tuple[float, float, float]] = []
     for per in PER_DECADE:
         number = max(2, round(per * decades) + 1)
         columns = number + 3
-        if n < 1.3 * columns + 5 and best is not None or n < columns + 4:
+        if n < 1.3 * columns + 5 and tried or n < columns + 4:
             break
         basis, _ = np.linalg.qr(_columns(w, number, size))
         smooth = basis @ (basis.T @ y)
         rest = y - smooth
-        score = _aicc(float(rest @ rest), n, columns)
-        if best is None or score < best[0]:
-            best = score, rest, basis, number
+        tried.append((_aicc(float(rest @ rest), n, columns), rest, basis, number))
         turned = since * smooth  # not of the measured values: their noise would be taken for a drift
         turned = turned - basis @ (basis.T @ turned)
         power = float(turned @ turned)
@@ -122,12 +121,15 @@ def kk_residuals(frequency: np.ndarray, impedance: np.ndarray, point_time: np.nd
             d = float(turned @ rest) / power
             left = float(rest @ rest) - d * d * power
             drifts.append((_aicc(left, n, columns + 1), d, max(left, 0.0) / max(n - columns - 1, 1) / power))
-    if best is None:
+    if not tried:
         return KramersKronig(out, math.nan, math.nan, math.nan, math.nan, 0)
-    _, rest, basis, number = best
+    best = int(np.argmin([score for score, *_ in tried]))
+    _, rest, basis, number = tried[best]
     half = w.size
     out[places] = rest[:half] + 1j * rest[half:]
-    return KramersKronig(out, _noise(rest, basis), _hangs_together(rest, basis), *_averaged(drifts), number)
+    # whether it is noise is asked with a few relaxations more: what the best choice leaves of a sharp arc would be taken for something
+    _, finer, wider, _ = tried[min(best + _MORE, len(tried) - 1)]
+    return KramersKronig(out, _noise(rest, basis), _hangs_together(finer, wider), *_averaged(drifts), number)
 
 
 def _aicc(squares: float, n: int, k: int) -> float:
