@@ -126,7 +126,7 @@ def _copy(example: Path, to: Path) -> None:
 
 
 def draw(store: Path, folder: Path, report: Any, *, progress: Progress | None = None) -> list[Path]:
-    """Draw the figures of the demo as PNG and SVG: the alignment, the classic operando figure, a waterfall along the charge."""
+    """Draw the figures of the demo as PNG and SVG: the alignment, the classic operando figure, a waterfall along the charge, resistances."""
     from operando.store import open_beamtime
 
     say = progress or Silent()
@@ -139,6 +139,11 @@ def draw(store: Path, folder: Path, report: Any, *, progress: Progress | None = 
         xrd = tree[f"{cell}/xrd/frames"].ds
         if "charge" in xrd.coords and xrd["charge"].notnull().any():
             made["xrd_against_charge"] = lambda: figures.waterfall(xrd, against="charge")
+    if "eis" in tree[cell].children and "observables" in tree[f"{cell}/eis"].children:
+        found = tree[f"{cell}/eis/observables"].ds
+        there = [f"eis/{n}" for n in ("ohmic_resistance", "interphase_resistance", "charge_transfer_resistance") if n in found]
+        if there:
+            made["resistances"] = lambda: figures.observables(tree, cell, *there, timezone=report.zone)
     say.stage("draw", len(made))
     out = []
     for name, figure in made.items():

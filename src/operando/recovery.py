@@ -19,7 +19,6 @@ import xarray as xr
 from operando.contract import OperandoError, StoreError
 
 DIFFRACTION = "diffraction and PDF reducers"
-IMPEDANCE = "impedance reducers"
 SPECTROSCOPY = "XAS, Raman and IR reducers"
 IMAGING = "imaging reducers"
 CORRELATION = "correlation"
@@ -385,7 +384,7 @@ def _estimated_clock(function: str) -> Callable[[Beamtime], Answer]:
         if function == "clock_from_events":
             clock = timeline.clock_from_events(np.asarray(b.series("triggers")["facts"]["sent_s"]), stamps)
         else:
-            records = b.product("echem", "frames")
+            records = b.product("echem", "frames").sortby("time")  # cycling and impedance take turns
             clock = timeline.clock_from_shared_signal(b.seconds(records.time.values), records.voltage.values, stamps, log.analog_input.values)
         first = stamps.min()  # where the offset of an estimated clock holds
         true = told["offset_s"] + told["drift"] * (first - told["at_s"])
@@ -454,7 +453,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question("raman: coordinated fraction of EC", _observable("raman", "coordinated_fraction", tolerance=0.03, unit=""), SPECTROSCOPY),
     Question("ir: area of the carbonate band", _observable("ir", "band_area_carbonate", tolerance=3.0, unit="1/cm", relative=True), SPECTROSCOPY),
     *(
-        Question(f"eis: {name.replace('_', ' ')}", _observable("eis", name, tolerance=2.0, unit="ohm", relative=True), IMPEDANCE)
+        Question(f"eis: {name.replace('_', ' ')}", _observable("eis", name, tolerance=2.0, unit="ohm", relative=True))
         for name in ("ohmic_resistance", "interphase_resistance", "charge_transfer_resistance")
     ),
     Question("imaging: position of the electrode's edge", _observable("imaging", "edge_position", tolerance=0.2, unit="px"), IMAGING),

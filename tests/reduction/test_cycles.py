@@ -103,3 +103,24 @@ def test_a_last_cycle_counts_once_half_came_back() -> None:
         table = reduce(annotate(records, echem_timeline(records)))["cycles"]
         assert bool(table.complete[0]) is whole
         assert bool(np.isfinite(table.coulombic_efficiency.values[0])) is whole
+
+
+def test_files_that_take_turns_are_counted_in_the_order_of_measurement() -> None:
+    whole = cycled()
+    alone = reduce(annotate(whole, echem_timeline(whole)))["cycles"]
+    turn = (np.arange(whole.sizes["time"]) // 40) % 2 == 1
+    one, other = whole.isel(time=np.flatnonzero(~turn)), whole.isel(time=np.flatnonzero(turn))
+    joined = xr.concat(
+        [
+            one.assign_coords(source=("time", np.full(one.sizes["time"], "a.mpt", object))),
+            other.assign_coords(source=("time", np.full(other.sizes["time"], "b.mpt", object))),
+        ],
+        dim="time",
+        combine_attrs="override",
+    )
+    joined = joined.assign_coords(segment=("time", np.repeat([0, 1], [one.sizes["time"], other.sizes["time"]]).astype(np.int32), {"units": "1"}))
+    annotated = annotate(joined, echem_timeline(joined))
+    assert "sequence" in annotated.coords
+    table = reduce(annotated)["cycles"]
+    for name in ("capacity_charge", "capacity_discharge", "coulombic_efficiency"):
+        np.testing.assert_allclose(table[name].values, alone[name].values, rtol=1e-6)

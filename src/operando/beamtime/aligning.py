@@ -111,6 +111,7 @@ def align(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any, o
     for cell, here in consumers.items():
         echem_key, echem = timelines.get(cell, ("", _Late(lambda: None)))
         sensors = _sensors(here, store, found)
+        sweeps = _sweeps(here, store, found)
         for source, consumer in here:
             if consumer.series == "echem":
                 continue
@@ -119,12 +120,15 @@ def align(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any, o
                     continue
                 mine = {k: v for k, v in sensors.items() if k != name}
                 try:
-                    key = source.key([echem_key, *found.key(source), *(f"{k}:{v[0]}" for k, v in sorted(mine.items()))])
+                    meeting = {k: v for k, v in sweeps.items() if name not in sweeps}
+                    others = [*(f"{k}:{v[0]}" for k, v in sorted(mine.items())), *(f"sweeps {k}:{v[0]}" for k, v in sorted(meeting.items()))]
+                    key = source.key([echem_key, *found.key(source), *others])
                     if any(p.key == key for p in store.parts(cell, name, "alignment")):
                         continue
                     placed, clock = source.placed()[0], found.of(source)
                     joined = {k: late() for k, (_, late) in mine.items()}
-                    made = align_frames(placed[cell, name], echem(), clock, sensors=joined or None)
+                    intervals = np.concatenate([late() for _, late in meeting.values()]) if meeting else None
+                    made = align_frames(placed[cell, name], echem(), clock, sensors=joined or None, sweeps=intervals)
                     replace(writer, cell, name, "alignment", made, key)
                     outcome.done["alignments"] += 1
                 except OperandoError as error:
@@ -188,7 +192,9 @@ class _Clocks:
         for source in self.sources:
             placed, given = source.placed()
             if (cell, name) in placed and not clocks.asked(source.reading):
-                return annotate(placed[cell, name], align_frames(placed[cell, name], None, given))
+                frames = annotate(placed[cell, name], align_frames(placed[cell, name], None, given))
+                whole = source.store.read(cell, name, "frames")
+                return frames.assign(point_time=whole["point_time"].variable.load()) if "point_time" in whole.variables else frames
         raise clocks.no_series(cell, name)
 
 
@@ -261,6 +267,27 @@ def _sensors(consumers: list[tuple[Source, plan.Consumer]], store: Store, clock_
 
         found[consumer.series] = (source.key(clock_of.key(source)), _Late(channels))
     return found
+
+
+def _sweeps(consumers: list[tuple[Source, plan.Consumer]], store: Store, clock_of: _Clocks) -> dict[str, tuple[str, _Late]]:
+    """Find the cell's impedance sweeps: series name -> (key, rows of begin and end on the cycler's clock)."""
+    found: dict[str, tuple[str, _Late]] = {}
+    for source, consumer in consumers:
+        for name in with_setups(store, consumer.cell, consumer.series):
+            if not store.parts(consumer.cell, name, "frames") or store.read(consumer.cell, name, "frames").attrs.get("technique") != "eis":
+                continue
+
+            def intervals(source: Source = source, cell: str = consumer.cell, name: str = name) -> np.ndarray:
+                return sweep_intervals(align_frames(source.placed()[0][cell, name], None, clock_of.of(source)), source.placed()[0][cell, name])
+
+            found[name] = (source.key(clock_of.key(source)), _Late(intervals))
+    return found
+
+
+def sweep_intervals(aligned: xr.Dataset, frames: xr.Dataset) -> np.ndarray:
+    """Begin and end of each frame by the corrected clock, rows of datetime64."""
+    half = np.round(np.nan_to_num(np.asarray(frames["exposure"].values, float)) * 5e8).astype("timedelta64[ns]")
+    return np.stack([aligned["time"].values - half, aligned["time"].values + half], axis=1)
 
 
 def replace(writer: Any, cell: str, series: str, product: str, ds: xr.Dataset, key: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import xarray as xr
 
 from operando import plan
 from operando.beamtime import clocks
-from operando.beamtime.aligning import COORDS, ECHEM, check_clock
+from operando.beamtime.aligning import COORDS, ECHEM, check_clock, sweep_intervals
 from operando.beamtime.building import store_paths
 from operando.beamtime.frames import load_one, no_zone
 from operando.beamtime.outcome import Progress, Silent
@@ -20,6 +21,7 @@ from operando.config import BeamtimeConfig, read_config
 from operando.contract import ConfigError, OperandoError
 from operando.loaders import concatenate, rank_of, select
 from operando.timeline import AlignmentReport, Clock, Estimate, align_frames, annotate, echem_timeline, place, summarise, without_frames
+from operando.timeline.echem import track_of
 
 
 def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None, *, progress: Progress | None = None) -> AlignmentReport:
@@ -88,10 +90,13 @@ def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None,
     found = {id(reading): _found(reading, everything, placed, timelines, report) for reading in everything}
     suggested = _suggested(config, output, everything, timelines, report)
     for cell in config.cells:
-        for reading, consumer in [(r, c) for r in everything for c in r.consumers if c.cell == cell and c in placed and c.series != "echem"]:
+        pairs = [(r, c) for r in everything for c in r.consumers if c.cell == cell and c in placed and c.series != "echem"]
+        sweeps = _sweeps([(placed[c][0], found[id(r)][0]) for r, c in pairs if placed[c][0].attrs["technique"] == "eis"])
+        for reading, consumer in pairs:
             clock, estimates = found[id(reading)]
+            meeting = None if placed[consumer][0].attrs["technique"] == "eis" else sweeps
             try:
-                aligned = annotate(placed[consumer][0], align_frames(placed[consumer][0], timelines.get(cell), clock))
+                aligned = annotate(placed[consumer][0], align_frames(placed[consumer][0], timelines.get(cell), clock, sweeps=meeting))
                 stream = summarise(consumer.address, aligned, timelines.get(cell))
                 stream.estimates += [*estimates, *suggested.get(consumer.address, ())]
                 report.streams.append(stream)
@@ -99,6 +104,15 @@ def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None,
                 error.file = error.file or f"source {reading.source} ({consumer.address})"
                 report.problems.append(str(error))
     return report
+
+
+def _sweeps(series: list[tuple[xr.Dataset, Any]]) -> np.ndarray | None:
+    """Intervals of a cell's impedance sweeps; those whose clock cannot be applied are left out (that is said where they are reported on)."""
+    rows = []
+    for frames, clock in series:
+        with contextlib.suppress(OperandoError):
+            rows.append(sweep_intervals(align_frames(frames, None, clock), frames))
+    return np.concatenate(rows) if rows else None
 
 
 def _timelines(
@@ -196,6 +210,8 @@ def _light(ds: xr.Dataset, channels: set[str]) -> xr.Dataset:
     keep += [n for n in sorted(channels) if n in ds.variables and ds[n].dims == ("time",) and n not in keep]
     if ds.attrs["technique"] == "echem":
         keep += [n for n in ECHEM if n in ds.data_vars]
+    elif ds.attrs["technique"] == "eis":
+        keep += [n for n in ("point_time",) if n in ds.variables]
     there = [str(n) for n, v in ds.variables.items() if v.dims == ("time",) and v.dtype.kind in "iufb"]
     return ds[keep].load().assign_attrs(channels=there)
 
@@ -218,8 +234,10 @@ def _placed(reading: plan.Reading, scanned: dict[plan.Consumer, list[xr.Dataset]
 
 def _drawn(echem: xr.Dataset, points: int = 4000) -> tuple[np.ndarray, np.ndarray]:
     """Thin a voltage curve for drawing (lowest and highest of each stretch) and break it in pauses."""
-    seconds = echem["time"].values.astype(np.int64) * 1e-9
-    volts = np.asarray(echem["voltage" if "voltage" in echem else "potential_we"].values, float)
+    track = track_of(echem)  # in the order of time, also where files take turns
+    seconds = track.times * 1e-9
+    volts = track.take(np.asarray(echem["voltage" if "voltage" in echem else "potential_we"].values, float))
+    number = np.searchsorted(track.gaps, np.arange(seconds.size), side="right")
     if seconds.size > points:
         edges = np.linspace(0, seconds.size, points // 2 + 1).astype(int)[:-1]
         index = np.unique(
@@ -227,8 +245,6 @@ def _drawn(echem: xr.Dataset, points: int = 4000) -> tuple[np.ndarray, np.ndarra
                 [[a + int(np.argmin(volts[a:b])), a + int(np.argmax(volts[a:b]))] for a, b in zip(edges, [*edges[1:], seconds.size], strict=True)]
             )
         )
-        seconds, volts, segment = seconds[index], volts[index], np.asarray(echem["segment"].values)[index]
-    else:
-        segment = np.asarray(echem["segment"].values)
-    breaks = np.flatnonzero(np.diff(segment) != 0) + 1
+        seconds, volts, number = seconds[index], volts[index], number[index]
+    breaks = np.flatnonzero(np.diff(number) != 0) + 1
     return np.insert(seconds, breaks, seconds[breaks - 1]), np.insert(volts, breaks, np.nan)

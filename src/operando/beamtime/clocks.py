@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from operando import plan
-from operando.contract import AlignmentFlag, ClockError
+from operando.contract import ClockError
 from operando.timeline import Clock, Estimate, clock_from_events, clock_from_shared_signal, clocks_from_config
 from operando.timeline.alignment import Clocks
 from operando.timeline.echem import track_of
@@ -206,12 +206,15 @@ def _one(kind: str, spec: Mapping[str, Any], prior: Clock | None, what: Witness,
     records = echem(spec["cell"], "echem")
     if spec["echem"] not in records.variables:
         raise ClockError(f"the electrochemistry has no {spec['echem']} to find a clock with", file=f"cell {spec['cell']}")
-    flags = np.asarray(records["flags"].values)
-    keep = (flags & AlignmentFlag.NONMONOTONIC) == 0
-    steps = np.flatnonzero(flags[keep] & AlignmentFlag.STEP_INSIDE)
+    track = track_of(records)  # techniques that take turns lie in files of their own
     assert what.values is not None
     return clock_from_shared_signal(
-        records["time"].values[keep], np.asarray(records[spec["echem"]].values, float)[keep], times, what.values[here], steps=steps, **options
+        track.times.view("datetime64[ns]"),
+        track.take(np.asarray(records[spec["echem"]].values, float)),
+        times,
+        what.values[here],
+        steps=track.steps,
+        **options,
     )
 
 
@@ -237,7 +240,10 @@ def _of_the_cycler(spec: Mapping[str, Any], echem: Callable[[str, str], xr.Datas
     if spec["echem"] != "current_steps":
         other = echem(spec["cell"], spec["echem"])
         begins = np.asarray(other["time"].values - np.round(np.nan_to_num(other["exposure"].values) * 5e8).astype("timedelta64[ns]"))
-        return begins, np.zeros(begins.size)
+        if "point_time" not in other.variables:
+            return begins, np.zeros(begins.size)
+        took = np.nan_to_num(np.asarray(other["point_time"].values, float)[:, 0])  # a sweep shows by its first point, when that is done
+        return begins + np.round(took * 1e9).astype("timedelta64[ns]"), 2 * took
     records = echem(spec["cell"], "echem")
     track = track_of(records)
     steps = track.steps[track.steps > 0]

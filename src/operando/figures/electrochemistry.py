@@ -17,6 +17,11 @@ _LONGEST = 600.0  # s; as the timeline has it where the series does not say
 _BATCH = 2**19
 
 
+def in_order(ds: xr.Dataset) -> xr.Dataset:
+    """Put records into the order of measurement, where files take turns (techniques in a loop)."""
+    return ds.isel(time=np.argsort(ds["sequence"].values, kind="stable")) if "sequence" in ds.variables else ds
+
+
 def breaks(ds: xr.Dataset) -> np.ndarray:
     """Say of each record whether the line breaks before it: after a pause of the electrochemistry, and where time goes back."""
     t = nanoseconds(ds)
@@ -42,6 +47,7 @@ def line(ds: xr.Dataset, name: str, stretches: int = STRETCHES) -> tuple[np.ndar
     stretches
         Into how many the time is divided when there are more than four vertices for each.
     """
+    ds = in_order(ds[[name, *(c for c in ("flags", "sequence") if c in ds.variables)]])
     t, v = nanoseconds(ds), np.asarray(ds[name].values, float)
     broken = breaks(ds)
     rule = str(ds[name].attrs.get("interval", "instant"))
@@ -94,6 +100,7 @@ def capacities(ds: xr.Dataset) -> list[tuple[int, int, str]]:
     from operando.contract.units import convert
     from operando.figures.bands import half_cycles
 
+    ds = in_order(ds)
     t = nanoseconds(ds)
     charge = np.asarray(ds["charge"].values, float) if "charge" in ds.variables else np.full(t.size, np.nan)
     out = []

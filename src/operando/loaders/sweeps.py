@@ -6,7 +6,8 @@ with NaN along `point`; nothing is interpolated, sorted or left out, duplicated 
 its file do is INTERRUPTED.
 
 **Times.** Instruments stamp a point when it has been measured (checked: the time between two points is 1.1, 2.1 ... periods of the SECOND one's
-frequency in EC-Lab's and Gamry's files). So a sweep lasts from one period before its first stamp to its last stamp. Where the file has no time
+frequency in EC-Lab's and Gamry's files). So a sweep lasts from before its first stamp, by what the first point took, to its last stamp. What it took
+is not written: at high frequencies what the second point took, where periods rule that time in proportion to the period. Where the file has no time
 per point, the duration is that of one period of each frequency, which is the least it can be; attribute `exposure_from` says so.
 
 **Sign.** The imaginary part of a capacitance is negative here. Many tables hold `-Im(Z)`. Where a name says which it is, it is believed; where
@@ -222,11 +223,11 @@ def eis_series(
     frequency = padded(points.frequency)
     periods = 1 / points.frequency[taken]
     if points.elapsed is not None:
-        first = np.array([points.elapsed[a] - 1 / points.frequency[a] for a, _ in bounds])
+        first = np.array([points.elapsed[a] - _took(points.elapsed[a:b], points.frequency[a:b]) for a, b in bounds])
         first = np.maximum(first, [points.elapsed[a - 1] if a and points.elapsed[a - 1] <= points.elapsed[a] else -np.inf for a, _ in bounds])
         last = np.array([points.elapsed[a:b].max() for a, b in bounds])
         point_time = padded(points.elapsed) - first[:, None]
-        exposure_from = "from one period before the first point's stamp to the last point's"
+        exposure_from = "from before the first point's stamp, by what it took as the second point tells, to the last point's"
     else:
         duration = np.bincount(rows, periods)
         first = np.concatenate([[0.0], np.cumsum(duration)[:-1]])
@@ -269,6 +270,16 @@ def eis_series(
         quality=quality,
         attrs={"exposure_from": exposure_from, **(attrs or {})},
     )
+
+
+def _took(elapsed: np.ndarray, frequency: np.ndarray) -> float:
+    """Seconds that the first point of a sweep took, as far as the second one tells."""
+    period = 1 / float(frequency[0])
+    if elapsed.size < 2 or not elapsed[1] > elapsed[0]:
+        return period
+    second = float(elapsed[1] - elapsed[0])
+    ruled = 0.5 * second < 1 / float(frequency[1])  # by periods, not by what the instrument needs for any point
+    return max(period, second * float(frequency[1]) / float(frequency[0]) if ruled else second)
 
 
 def _stopped(bounds: list[tuple[int, int]], frequency: np.ndarray) -> np.ndarray:

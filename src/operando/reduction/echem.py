@@ -37,7 +37,7 @@ class CyclesRecipe(Recipe):
     kind="series",
     products=("cycles",),
     recipe=CyclesRecipe,
-    version="3",
+    version="4",
     about=("active_mass", "area"),
     needs_alignment=True,
     default=True,
@@ -69,6 +69,8 @@ def cycles(frames: xr.Dataset, recipe: CyclesRecipe, state: Any = None) -> Produ
     missing = [name for name in ("voltage", "charge", "cycle") if name not in frames.variables]
     if missing:
         raise ContractError(f"the records carry no {', '.join(missing)}", hint="align the electrochemistry first (op.align, or operando build)")
+    if "sequence" in frames.variables:  # files took turns: what accumulates is counted in the order of measurement
+        frames = frames.isel(time=np.argsort(frames["sequence"].values, kind="stable")).drop_vars("segment", errors="ignore")
     time = frames["time"].values.astype("datetime64[ns]").astype(np.int64)
     voltage, charge = (np.asarray(frames[name].values, float) for name in ("voltage", "charge"))
     cycle = np.asarray(frames["cycle"].values, np.int64)

@@ -104,7 +104,8 @@ def write(campaign: Campaign) -> Told:
         inside = (records["time"] > begin) & (records["time"] <= end)
         _write_gcpl(campaign, design, f"{name}_01_GCPL_C01.mpt", {k: v[inside] for k, v in records.items()})
         some = [s for s in sweeps if begin < s["time"][0] <= end]
-        _write_peis(campaign, f"{name}_02_PEIS_C01.mpt", some)
+        if some:
+            _write_peis(campaign, f"{name}_02_PEIS_C01.mpt", some)
         files += [f"{name}_02_PEIS_C01.mpt"] * len(some)
         begin = end
     first = np.array([s["time"][0] for s in sweeps])

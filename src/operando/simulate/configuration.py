@@ -16,7 +16,7 @@ _SOURCES: dict[str, str] = {
     "echem": """\
   cycler{suffix}:
     loader: biologic-mpt
-    files: echem/{cell}_*_GCPL_C01.mpt
+    files: echem/{cell}_*_C01.mpt      # cycling and impedance: they take turns, and the timeline is made of both
 """,
     "xrd": """\
   detector{suffix}:                          # as the beamline integrates it; the 2D frames lie in xrd/, their geometry in xrd/geometry.poni
@@ -29,7 +29,7 @@ _SOURCES: dict[str, str] = {
       monitor: '[NXmonitor]/data'
       position: measurement/position    # two spots on the cell, in turn; the beam damages spot 1
       ring_current: measurement/ring_current
-    clock: {{offset: -37 s, uncertainty: 1 s}}    # read off two screens; the clock drifts, too
+    clock: {control}    # read off two screens; then found from what it triggered
 """,
     "total": """\
   total_scattering{suffix}:
@@ -60,7 +60,7 @@ _SOURCES: dict[str, str] = {
     loader: csv
     technique: sensor
     files: logs/{cell}_beamline.csv
-    clock: {{offset: -37 s, uncertainty: 1 s}}    # the control computer also stamps the detector
+    clock: {control}    # the control computer also stamps the detector
 """,
     "triggers": """\
   triggers{suffix}:
@@ -68,11 +68,12 @@ _SOURCES: dict[str, str] = {
     technique: sensor
     files: logs/{cell}_triggers.csv
     columns: {{edge: edge}}
-    clock: {{offset: -37 s, uncertainty: 1 s}}
+    clock: {control}    # each trigger began a sweep
 """,
 }
 """Instrument -> its entry under `sources:`."""
 
+_CONTROL, _FOUND = "{{offset: -37 s, uncertainty: 1 s{found}}}", ", events: {{from: triggers{suffix}, echem: eis}}"
 _ONE_CLOCK = " {offset: 12 s, uncertainty: 1 s}"
 _TWO_CLOCKS = """                          # this computer was restarted during the night, its clock set back by 25 min
       - {segment: 0, offset: 12 s, uncertainty: 1 s}
@@ -80,9 +81,9 @@ _TWO_CLOCKS = """                          # this computer was restarted during 
 
 _LATER = """
 # No loader reads these yet; their files are here all the same:
-#   echem/*_PEIS_C01.mpt  impedance sweeps           xrd/A_*.h5   detector frames (NeXus, bitshuffle-LZ4)
-#   raman/                HORIBA LabSpec text        ir/          JCAMP-DX single beams and their reference
-#   imaging/              TIFF stack of the electrode's edge, with flat, dark and a log of the frames' times
+#   xrd/A_*.h5   detector frames (NeXus, bitshuffle-LZ4)   raman/   HORIBA LabSpec text
+#   imaging/     TIFF stack of the electrode's edge, with flat, dark and a log of the frames' times
+#   ir/          JCAMP-DX single beams and their reference
 """
 
 _CELL = """\
@@ -98,6 +99,14 @@ _CELL = """\
 """
 _ECHEM = "    echem: {{from: cycler{suffix}}}\n"
 _SERIES: dict[str, str] = {
+    "echem": """\
+eis:                             # the same files, read as spectra
+        from: cycler{suffix}
+        loader: biologic-eis
+        recipe:                        # without one: the circuit is chosen, and arcs are numbered
+          reducer: eis
+          circuit: L0-R0-ZARC1-ZARC2-Ws1-C1
+          names: {{R0: ohmic_resistance, arc_1: interphase, arc_2: charge_transfer, Ws1.R: diffusion_resistance}}""",
     "xrd": "xrd: {{from: detector{suffix}}}",
     "total": "total: {{from: total_scattering{suffix}}}",
     "xas": "xas: {{from: absorption{suffix}}}",
@@ -122,6 +131,8 @@ def text(cells: Mapping[str, Collection[str]], *, restarted: bool) -> str:
     sources, body = [], ""
     for cell, there in cells.items():
         words = {"cell": cell, "suffix": "" if len(cells) == 1 else f"_{cell}", "clock": _TWO_CLOCKS if restarted else _ONE_CLOCK}
+        told = _FOUND.format(**words) if {"echem", "triggers"} <= set(there) else ""
+        words["control"] = _CONTROL.format(found=told)
         sources += [entry.format(**words) for name, entry in _SOURCES.items() if name in there]
         body += _CELL.format(**words) + (_ECHEM.format(**words) if "echem" in there else "")
         series = [f"      {entry.format(**words)}\n" for name, entry in _SERIES.items() if name in there]

@@ -99,7 +99,8 @@ def echem_timeline(echem: xr.Dataset, clock: Any = None, *, capacity: float | No
     -------
     xarray.Dataset
         One row per record, in the order given: `time` (corrected), `source_time`, `charge` (C), `soc`, `direction`,
-        `cycle`, `half_cycle`, `step`, `flags`, `time_errors` (s). Peak memory is about 140 bytes per record.
+        `cycle`, `half_cycle`, `step`, `flags`, `time_errors` (s); where files take turns (techniques in a loop), `sequence`: the place
+        of each record in the order in which all were measured. Peak memory is about 140 bytes per record.
 
     Raises
     ------
@@ -157,6 +158,7 @@ def echem_timeline(echem: xr.Dataset, clock: Any = None, *, capacity: float | No
             **{name: ("time", values, {"units": "1", **attrs}) for name, (values, attrs) in numbers.items()},
             "flags": ("time", flags, flag_attrs(AlignmentFlag)),
             "time_errors": ("time", errors, {"units": "s", "long_name": "1 sigma of time"}),
+            **_sequence(sequence, n),
         },
         coords={"time": times.view("datetime64[ns]"), "source_time": ("time", source_time)},
         attrs={
@@ -170,6 +172,14 @@ def echem_timeline(echem: xr.Dataset, clock: Any = None, *, capacity: float | No
         },
     )
     return ds
+
+
+def _sequence(sequence: Any, n: int) -> dict[str, tuple[Any, ...]]:
+    if isinstance(sequence, slice):
+        return {}
+    place = np.empty(n, np.int64)
+    place[sequence] = np.arange(n)
+    return {"sequence": ("time", place, {"units": "1", "long_name": "place in the order of measurement, over files that take turns"})}
 
 
 def track_of(echem: xr.Dataset) -> Track:
