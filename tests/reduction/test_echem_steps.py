@@ -85,7 +85,7 @@ def test_rests_tell_overpotential_and_relaxation() -> None:
 
 
 def test_intermittent_titration_gives_the_time_of_diffusion() -> None:
-    """Semi-infinite diffusion: E = E0 + (2 k / sqrt(pi)) I sqrt(L^2 t / D); k (V/C) is the slope of the equilibrium potential."""
+    """Semi-infinite diffusion: E = E0 + (2 k / sqrt(pi)) I sqrt(L^2 t / D); k (V/C): slope of the equilibrium potential."""
     diffusion, pulse, current = 40_000.0, 600.0, 1e-3
     k = 0.05  # V/C
     t, v, i = [0.0], [3.5], [0.0]
