@@ -96,4 +96,9 @@ def test_a_simulation_without_diffraction_is_drawn_and_asked_too(tmp_path: Path,
     main(["demo", str(tmp_path / "own")])
     said = capsys.readouterr()
     assert "Traceback" not in said.err
-    assert sorted(p.name for p in (tmp_path / "own" / "figures").glob("*.png")) == ["alignment.png", "operando.png", "resistances.png"]
+    assert sorted(p.name for p in (tmp_path / "own" / "figures").glob("*.png")) == [
+        "alignment.png",
+        "impedance.png",
+        "operando.png",
+        "resistances.png",
+    ]

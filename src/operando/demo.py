@@ -126,7 +126,7 @@ def _copy(example: Path, to: Path) -> None:
 
 
 def draw(store: Path, folder: Path, report: Any, *, progress: Progress | None = None) -> list[Path]:
-    """Draw the figures of the demo as PNG and SVG: the alignment, the classic operando figure, a waterfall along the charge, resistances."""
+    """Draw the figures of the demo as PNG and SVG: the alignment, the classic operando figure, a waterfall along the charge, impedance."""
     from operando.store import open_beamtime
 
     say = progress or Silent()
@@ -144,6 +144,7 @@ def draw(store: Path, folder: Path, report: Any, *, progress: Progress | None = 
         there = [f"eis/{n}" for n in ("ohmic_resistance", "interphase_resistance", "charge_transfer_resistance") if n in found]
         if there:
             made["resistances"] = lambda: figures.observables(tree, cell, *there, timezone=report.zone)
+        made["impedance"] = lambda: figures.impedance(tree[f"{cell}/eis/frames"].ds, tree[f"{cell}/eis/reduced"].ds)
     say.stage("draw", len(made))
     out = []
     for name, figure in made.items():

@@ -15,7 +15,7 @@ from operando.contract import ConfigError
 from operando.reduction.impedance.circuit import Circuit
 from operando.reduction.impedance.fitting import Fit, choose_circuit, fit_circuit_series
 from operando.reduction.impedance.kramers_kronig import kk_residuals
-from operando.reduction.impedance.relaxation import Relaxation, drt, grid_of, track
+from operando.reduction.impedance.relaxation import Relaxation, drt, grid_of, strength_of, track
 from operando.reduction.impedance.stationarity import sweep_stationarity, time_consistent
 from operando.reduction.interface import Products, reducer
 
@@ -41,11 +41,13 @@ class ImpedanceRecipe(Recipe):
     start: dict[str, float] = Field(default_factory=dict, description="parameters to start from, in ohm, s, F, H")
     bounds: dict[str, tuple[float, float]] = Field(default_factory=dict, description="lowest and highest value of parameters, in ohm, s, F, H")
     weights: Literal["modulus", "unit", "proportional"] = Field(default="modulus", description="what residuals are measured by")
-    frequency_min: float | None = Field(default=None, gt=0, description="lowest frequency that is fitted, Hz")
-    frequency_max: float | None = Field(default=None, gt=0, description="highest frequency that is fitted, Hz")
+    frequency_min: float | None = Field(default=None, gt=0, description="lowest frequency that is used, Hz; lower ones stay in the frames")
+    frequency_max: float | None = Field(default=None, gt=0, description="highest frequency that is used, Hz; higher ones stay in the frames")
     electrodes: list[Literal["cell", "we", "ce"]] | None = Field(default=None, description="which electrodes to reduce; default: all in the files")
     drt: bool = Field(default=True, description="distribute relaxation times")
-    drt_strength: float | None = Field(default=None, gt=0, description="strength of the penalty (1); default: by generalised cross-validation")
+    drt_strength: float | None = Field(
+        default=None, gt=0, description="strength of the penalty (1); default: median over the series of what generalised cross-validation chooses"
+    )
     kk_rate: float = Field(default=0.01, gt=0, lt=0.5, description="share (1) of clean spectra that may fail the Kramers-Kronig test")
     time_consistent: bool = Field(
         default=False,
@@ -92,6 +94,7 @@ def reduce_impedance(frames: xr.Dataset, recipe: ImpedanceRecipe, state: Any = N
     when = np.asarray(frames["point_time"].values, float)
     if recipe.time_consistent:
         z = _at_one_moment(frames, frequency, z, when)
+    z = _in_range(recipe, frequency[..., None], z)
     chosen, scores = _chosen(recipe, frequency, z)
     parts = [_reduced(frames, recipe, frequency, z[..., e], when, e, chosen) for e in range(z.shape[-1])]
     observables, reduced = (_joined([part[k] for part in parts], electrodes) for k in (0, 1))
@@ -148,7 +151,7 @@ def _chosen(recipe: ImpedanceRecipe, frequency: np.ndarray, z: np.ndarray) -> tu
         raise ConfigError("start: and bounds: belong to one circuit", found=f"{len(candidates)} circuits to choose from", hint="name one circuit")
     if len(candidates) == 1:
         return candidates[0], {}
-    return choose_circuit(frequency, _in_range(recipe, frequency, z[..., 0]), candidates, weights=recipe.weights)
+    return choose_circuit(frequency, z[..., 0], candidates, weights=recipe.weights)
 
 
 def _reduced(
@@ -197,9 +200,7 @@ def _reduced(
     )
     about = json.loads(frames.attrs.get("about") or "{}")
     if circuit is not None:
-        fits = fit_circuit_series(
-            frequency, _in_range(recipe, frequency, z), circuit, start=recipe.start, bounds=recipe.bounds, weights=recipe.weights
-        )
+        fits = fit_circuit_series(frequency, z, circuit, start=recipe.start, bounds=recipe.bounds, weights=recipe.weights)
         _circuit_observables(table, circuit, fits, recipe, about.get("area"))
         fitted = np.full(z.shape, complex(np.nan, np.nan))
         for k, fit in enumerate(fits):
@@ -208,9 +209,12 @@ def _reduced(
                 fitted[k, there] = circuit.with_slopes(fit.theta, frequency[k, there])[0]
         curves["impedance_fit"] = (("time", "point"), fitted, "ohm", f"impedance of the fitted circuit {circuit.text}")
     coords: dict[str, Any] = {"frequency": frames["frequency"].variable}
-    if recipe.drt and (np.isfinite(frequency) & (frequency > 0)).any():
-        coords["tau"] = ("tau", grid_of(frequency), {"units": "s", "long_name": "relaxation time"})
-        _relaxations(table, curves, [drt(f, one, tau=grid_of(frequency), strength=recipe.drt_strength) for f, one in zip(frequency, z, strict=True)])
+    if recipe.drt and (np.isfinite(z) & (frequency > 0)).any():
+        grid = grid_of(np.where(np.isfinite(z), frequency, np.nan))
+        coords["tau"] = ("tau", grid, {"units": "s", "long_name": "relaxation time"})
+        asked = [strength_of(f, one, grid) for f, one in zip(frequency, z, strict=True)] if recipe.drt_strength is None else [recipe.drt_strength]
+        strength = float(np.nanmedian(asked)) if np.isfinite(asked).any() else None  # one for the series, so that its spectra compare
+        _relaxations(table, curves, [drt(f, one, tau=grid, strength=strength) for f, one in zip(frequency, z, strict=True)])
     reduced = xr.Dataset({name: (dims, values, {"units": unit, "long_name": words}) for name, (dims, values, unit, words) in curves.items()}, coords)
     return table.dataset(frames), reduced.assign_coords(time=frames["time"].variable)
 

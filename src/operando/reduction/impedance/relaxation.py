@@ -4,7 +4,8 @@
 
 gamma (ohm) lies on the fixed grid tau = 10^(k/PER_DECADE) s, so that spectra of one series share it; inductive and capacitive tails have terms
 of their own. The second difference of gamma is penalised (Tikhonov); how strongly is chosen by generalised cross-validation of the problem without
-the sign (Golub, Heath and Wahba, Technometrics 21 (1979) 215), or given. Residuals are weighted by the modulus. Ivers-Tiffee and Weber, J. Ceram.
+the sign (Golub, Heath and Wahba, Technometrics 21 (1979) 215; degrees of freedom counted 1.4-fold, or it now and then hardly smooths at all:
+Cummins, Filloon and Nychka, J. Am. Stat. Assoc. 96 (2001) 233), or given. Residuals are weighted by the modulus. Ivers-Tiffee and Weber, J. Ceram.
 Soc. Japan 125 (2017) 193; Wan, Saccoccio, Chen and Ciucci, Electrochim. Acta 184 (2015) 483.
 """
 
@@ -20,6 +21,7 @@ from operando.contract import ConfigError
 
 PER_DECADE = 10
 LEAST = 8  # points below which nothing is said
+_COUNTED = 1.4  # times that a degree of freedom counts when the strength is chosen
 _BEYOND = 0.5  # decades of the grid beyond the frequencies
 _STRENGTHS = np.logspace(-9, 1, 41)
 _NEAR = 0.4  # decades by which a peak may move from one spectrum to the next
@@ -100,19 +102,11 @@ def drt(frequency: np.ndarray, impedance: np.ndarray, *, tau: np.ndarray | None 
     if strength is not None and not 0 < strength < math.inf:
         raise ConfigError("the strength of the penalty is no positive number", found=strength)
     frequency, impedance = np.asarray(frequency, float), np.asarray(impedance, complex)
-    good = np.isfinite(frequency) & (frequency > 0) & np.isfinite(impedance) & (np.abs(impedance) > 0)
-    if np.unique(frequency[good]).size < LEAST:
+    posed = _posed(frequency, impedance, tau)
+    if posed is None:
         return None
-    w, z = 2 * np.pi * frequency[good], impedance[good]
-    grid = grid_of(frequency[good]) if tau is None else np.asarray(tau, float)
-    size, scale = np.abs(z), float(np.median(np.abs(z)))
-    b = np.concatenate([z.real / size, z.imag / size])
+    good, grid, a, penalty, b, scale, w = posed
     step = math.log(10) / PER_DECADE
-    tails = np.column_stack([np.ones(w.size), -np.ones(w.size), 1j * w / w.max(), -1j * w.min() / w])  # the first two: a resistance of any sign
-    columns = np.column_stack([tails, step / (1 + 1j * w[:, None] * grid)]) * (scale / size[:, None])
-    a = np.concatenate([columns.real, columns.imag])
-    penalty = np.zeros((grid.size - 2, a.shape[1]))
-    penalty[:, 4:] = np.diff(np.eye(grid.size), 2, axis=0) * math.sqrt(PER_DECADE**3)
     chosen = _strength(np.delete(a, 1, axis=1), np.delete(penalty, 1, axis=1), b) if strength is None else strength
     full = np.concatenate([a, math.sqrt(chosen) * penalty])
     x, _ = nnls(full, np.concatenate([b, np.zeros(len(penalty))]), maxiter=20 * a.shape[1])
@@ -137,6 +131,35 @@ def drt(frequency: np.ndarray, impedance: np.ndarray, *, tau: np.ndarray | None 
     return made
 
 
+def strength_of(frequency: np.ndarray, impedance: np.ndarray, tau: np.ndarray | None = None) -> float:
+    """Give the strength of the penalty that one spectrum asks for by generalised cross-validation; NaN where it has too few points."""
+    posed = _posed(np.asarray(frequency, float), np.asarray(impedance, complex), tau)
+    if posed is None:
+        return math.nan
+    _, _, a, penalty, b, _, _ = posed
+    return _strength(np.delete(a, 1, axis=1), np.delete(penalty, 1, axis=1), b)
+
+
+def _posed(
+    frequency: np.ndarray, impedance: np.ndarray, tau: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, float, np.ndarray] | None:
+    """Pose the least-squares problem: usable points, grid, matrix, penalty, right side, scale of the unknowns (ohm), rad/s."""
+    good = np.isfinite(frequency) & (frequency > 0) & np.isfinite(impedance) & (np.abs(impedance) > 0)
+    if np.unique(frequency[good]).size < LEAST:
+        return None
+    w, z = 2 * np.pi * frequency[good], impedance[good]
+    grid = grid_of(frequency[good]) if tau is None else np.asarray(tau, float)
+    size, scale = np.abs(z), float(np.median(np.abs(z)))
+    b = np.concatenate([z.real / size, z.imag / size])
+    step = math.log(10) / PER_DECADE
+    tails = np.column_stack([np.ones(w.size), -np.ones(w.size), 1j * w / w.max(), -1j * w.min() / w])  # the first two: a resistance of any sign
+    columns = np.column_stack([tails, step / (1 + 1j * w[:, None] * grid)]) * (scale / size[:, None])
+    a = np.concatenate([columns.real, columns.imag])
+    penalty = np.zeros((grid.size - 2, a.shape[1]))
+    penalty[:, 4:] = np.diff(np.eye(grid.size), 2, axis=0) * math.sqrt(PER_DECADE**3)
+    return good, grid, a, penalty, b, scale, w
+
+
 def _strength(a: np.ndarray, penalty: np.ndarray, b: np.ndarray) -> float:
     """Choose the strength by generalised cross-validation, for all candidates from one decomposition."""
     from scipy.linalg import eigh
@@ -150,7 +173,7 @@ def _strength(a: np.ndarray, penalty: np.ndarray, b: np.ndarray) -> float:
     d = (1 - s)[None, :] + _STRENGTHS[:, None] * s
     squares = float(b @ b) - 2 * (c**2 / d).sum(axis=1) + ((1 - s) * c**2 / d**2).sum(axis=1)
     freedom = ((1 - s) / d).sum(axis=1)
-    score = np.maximum(squares, 1e-300) / np.maximum(b.size - freedom, 1.0) ** 2
+    score = np.maximum(squares, 1e-300) / np.maximum(b.size - _COUNTED * freedom, 1.0) ** 2
     return float(_STRENGTHS[int(np.argmin(score))])
 
 
