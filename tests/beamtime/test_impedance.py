@@ -57,6 +57,8 @@ def test_frames_inside_a_sweep_say_so(built: xr.DataTree, folder: Path) -> None:
     assert (flagged == inside).all()
     assert 500 < flagged.sum() < 800
     report = beamtime.check(folder / "beamtime.yaml")
+    echem = next(s for s in report.streams if s.address == "A/echem")
+    assert (echem.segments, echem.backward, echem.advice) == (1, 0, []), "files that take turns are no clock that was set back"
     told = {s.address: s.flags["IN_EIS"] for s in report.streams}
     assert told["A/beamline"] == flagged.sum()
     assert told["A/eis"] == told["A/echem"] == 0

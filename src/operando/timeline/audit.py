@@ -331,15 +331,16 @@ def _order(series: xr.Dataset, stamps: _Stamps, grid: Grid | None, resolution: f
     late = np.setdiff1d(late, jumps)
     if 0 < jumps.size <= max(5, 0.02 * n):
         shift = stamps.steps[jumps] - usual
-        where = stamps.at(jumps)
+        where = stamps.at(jumps[np.argsort(-np.abs(shift), kind="stable")])
         largest = jumps[np.argmax(np.abs(shift))]
         many = "one interval is" if jumps.size == 1 else f"{jumps.size} intervals are odd, the largest"
         sentence = (
             f"{many} {duration(steps[largest])} where frames come every {duration(usual)}, and the beat goes on from there: a pause, or a clock "
             f"that was set by {steps[largest] - usual:+.4g} s; stamps alone cannot tell"
         )
-        advice = "if it was set: a source of its own, with its own clock:, for the files after it"
-        found.append(Finding("jump", int(jumps.size), where, sentence, advice, INFO if (shift > 0).all() else WARNING))
+        advice = "if it was set and the files after it are others: a source of their own, with its own clock:"
+        mild = bool((shift > 0).all()) or stamps.technique in ("sensor", "eis")  # logged events and sweeps keep no beat of their own
+        found.append(Finding("jump", int(jumps.size), where, sentence, advice, INFO if mild else WARNING))
     lost = np.diff(stamps.numbers) - 1 if stamps.numbers is not None and stamps.technique != "echem" else np.zeros(n - 1)
     if lost.any():
         at = np.flatnonzero(lost)

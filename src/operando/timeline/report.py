@@ -360,6 +360,10 @@ def summarise(address: str, aligned: xr.Dataset, echem: xr.Dataset | None) -> St
     echem
         The cell's electrochemistry, to test whether a shift of whole or half hours would explain what is outside.
     """
+    if "sequence" in aligned.variables:  # files that take turns: one record in the order of measurement
+        aligned = aligned.isel(time=np.argsort(aligned["sequence"].values, kind="stable"))
+        back = np.diff(aligned["source_time"].values, prepend=aligned["source_time"].values[:1]) < np.timedelta64(0)
+        aligned = aligned.assign_coords(segment=("time", np.cumsum(back).astype(np.int32), {"units": "1"}))
     time = aligned["time"].values.astype("datetime64[ns]").astype(np.int64) * 1e-9
     exposure = np.nan_to_num(np.asarray(aligned["exposure"].values, float))
     order = np.argsort(time, kind="stable")
