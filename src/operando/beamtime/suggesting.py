@@ -80,8 +80,9 @@ def _marker(products: Mapping[str, xr.Dataset], name: str | None, address: str) 
             same = ds.sizes["time"] == frames.sizes["time"]
             marker = xr.DataArray(ds[name].variable, dims="time", coords={"time": ds["time"].variable})
             return marker.assign_coords(place if same else {n: ds[n].variable for n in place if n in ds.coords})
-    known = sorted(str(n) for ds in products.values() for n, v in ds.variables.items() if v.dims == ("time",) and v.dtype.kind in "iuf")
-    raise ClockError(f"there is no {name} to suggest a clock from", file=address, found=", ".join(known))
+    known = sorted({str(n) for ds in products.values() for n, v in ds.data_vars.items() if v.dims == ("time",) and v.dtype.kind in "iuf"})
+    listed = ", ".join(known[:12]) + (" ..." if len(known) > 12 else "") if known else "no number per frame yet"
+    raise ClockError(f"there is no {name} to suggest a clock from", file=address, found=listed, hint="leave marker: out to use the spectra")
 
 
 def _principal_component(frames: xr.Dataset, address: str) -> xr.DataArray:
