@@ -124,3 +124,24 @@ def test_files_that_take_turns_are_counted_in_the_order_of_measurement() -> None
     table = reduce(annotated)["cycles"]
     for name in ("capacity_charge", "capacity_discharge", "coulombic_efficiency"):
         np.testing.assert_allclose(table[name].values, alone[name].values, rtol=1e-6)
+    records = reduce(annotated)["observables"]
+    by_time = reduce(annotate(whole, echem_timeline(whole)))["observables"]
+    order = np.argsort(records["time"].values, kind="stable")
+    np.testing.assert_allclose(records["half_cycle_capacity"].values[order], by_time["half_cycle_capacity"].values, rtol=1e-6, atol=1e-9)
+
+
+def test_each_record_knows_what_passed_since_its_half_cycle_began() -> None:
+    joined = annotate(cycled(), echem_timeline(cycled()))
+    joined.attrs["about"] = json.dumps({"active_mass": 100.0})
+    found = reduce(joined)["observables"]
+    assert found.sizes["time"] == joined.sizes["time"]
+    half = joined["half_cycle"].values
+    for number in np.unique(half):
+        mine = found["half_cycle_capacity"].values[half == number]
+        assert (np.diff(mine) > 0).all()
+    ends = [found["half_cycle_capacity"].values[half == number][-1] for number in np.unique(half)]
+    np.testing.assert_allclose(ends, [1000 / 3.6, 900 / 3.6] * 2, rtol=1e-9)
+    np.testing.assert_allclose(found["half_cycle_capacity_per_mass"].values, found["half_cycle_capacity"].values / 0.1)
+    assert found["half_cycle_energy_per_mass"].attrs["units"] == "mW*h/g"
+    charged = found["half_cycle_energy"].values[half == 0][-1]
+    assert charged == pytest.approx((4.0 * 980 + 3.75 * 20) / 3.6, rel=1e-6)

@@ -53,7 +53,7 @@ def measured(n: int = 12, noise: float = 2e-3, **attrs: Any) -> tuple[xr.Dataset
 
 
 def test_resistances_have_their_names_units_and_errors() -> None:
-    frames, true = measured(about='{"area": 1.5}')
+    frames, true = measured(about='{"area": 1.5, "capacity": 2.0}')
     out = op.reduce(frames, {"reducer": "eis", "circuit": TEXT, "names": NAMES, "diffusion_length": 5.0})
     o = out["observables"]
     for name, place in (("ohmic_resistance", 1), ("interphase_resistance", 2), ("charge_transfer_resistance", 5)):
@@ -70,6 +70,7 @@ def test_resistances_have_their_names_units_and_errors() -> None:
     assert o["noise"].values == pytest.approx(2e-3, rel=0.5)
     assert o["fit_scatter"].values == pytest.approx(2e-3, rel=0.4)
     assert o["sweep_voltage"].values == pytest.approx(3.7)
+    assert o["sweep_soc_change"].values == pytest.approx(0.0)
     assert out["reduced"]["impedance_fit"].shape == frames["impedance"].shape
     away = np.abs(out["reduced"]["impedance_fit"].values / frames["impedance"].values - 1)
     assert np.sqrt(np.mean(away**2)) < 4e-3

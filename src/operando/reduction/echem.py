@@ -22,6 +22,10 @@ from operando.reduction.interface import Products, reducer
 
 COULOMB_PER_MAH = 3.6
 JOULE_PER_MWH = 3.6
+_PER = (
+    ("active_mass", 1e-3, "g", "per_mass", "gram of active material"),  # beamtime.yaml keeps mg
+    ("area", 1.0, "cm^2", "per_area", "cm2 of electrode"),
+)
 _PAUSE, _STEP = 4, 16  # bits of the alignment's flags
 _POINTS = 400  # of dV/dQ along the charge
 _BINS = 4000  # of dQ/dV at most
@@ -49,9 +53,9 @@ class CyclesRecipe(Recipe):
     "echem-cycles",
     technique="echem",
     kind="series",
-    products=("cycles", "steps", "differential"),
+    products=("cycles", "steps", "differential", "observables"),
     recipe=CyclesRecipe,
-    version="5",
+    version="6",
     about=("active_mass", "area"),
     needs_alignment=True,
     default=True,
@@ -80,6 +84,8 @@ def cycles(frames: xr.Dataset, recipe: CyclesRecipe, state: Any = None) -> Produ
         `attrs["first_cycle_efficiency"]`: coulombic efficiency of the first cycle, if it is complete.
         `steps`: one row per stretch between current steps, see `operando.reduction.echem_steps`: set current, voltages, charge, `step_resistance`
         (ohm) with its time after the edge, overpotential and relaxation of rests, titration pulses.
+        `observables`: per record, what passed since its half cycle began: `half_cycle_capacity` (mAh), `half_cycle_energy` (mWh); per gram and
+        per cm2 where mass and area are known.
         `differential`: one row per half cycle: `differential_capacity` (mAh/V over `voltage_bin`, V) and `differential_voltage` (V/mAh over
         `capacity`, mAh since its begin), see `operando.reduction.differential`. `attrs["half_cycles_derived"]`: 1 if the instrument numbered none.
 
@@ -91,6 +97,7 @@ def cycles(frames: xr.Dataset, recipe: CyclesRecipe, state: Any = None) -> Produ
     missing = [name for name in ("voltage", "charge", "cycle") if name not in frames.variables]
     if missing:
         raise ContractError(f"the records carry no {', '.join(missing)}", hint="align the electrochemistry first (op.align, or operando build)")
+    given = frames
     if "sequence" in frames.variables:  # files took turns: what accumulates is counted in the order of measurement
         frames = frames.isel(time=np.argsort(frames["sequence"].values, kind="stable")).drop_vars("segment", errors="ignore")
     time = frames["time"].values.astype("datetime64[ns]").astype(np.int64)
@@ -155,10 +162,7 @@ def cycles(frames: xr.Dataset, recipe: CyclesRecipe, state: Any = None) -> Produ
         **_over_cycles(charge, row, first, complete, direction, q_discharge),
     }
     about = json.loads(frames.attrs.get("about") or "{}")
-    for key, scale, unit, suffix, words in (
-        ("active_mass", 1e-3, "g", "per_mass", "gram of active material"),  # beamtime.yaml keeps mg
-        ("area", 1.0, "cm^2", "per_area", "cm2 of electrode"),
-    ):
+    for key, scale, unit, suffix, words in _PER:
         if about.get(key) is not None:
             size = float(about[key]) * scale
             for name in ("capacity_charge", "capacity_discharge", "energy_charge", "energy_discharge"):
@@ -181,7 +185,43 @@ def cycles(frames: xr.Dataset, recipe: CyclesRecipe, state: Any = None) -> Produ
     ).isel(time=np.argsort(first, kind="stable"))
     if out["complete"].values[0]:
         out.attrs["first_cycle_efficiency"] = float(out["coulombic_efficiency"].values[0])
-    return Products({"cycles": out, "steps": _steps(frames, recipe), "differential": _differential(frames, recipe)})
+    return Products(
+        {"cycles": out, "steps": _steps(frames, recipe), "differential": _differential(frames, recipe), "observables": _records(given, frames, about)}
+    )
+
+
+def _records(given: xr.Dataset, frames: xr.Dataset, about: dict[str, Any]) -> xr.Dataset:
+    """Capacity and energy that passed since the half cycle of each record began, in the order the records were given."""
+    voltage, charge = (np.asarray(frames[name].values, float) for name in ("voltage", "charge"))
+    number = np.asarray(frames["half_cycle"].values) if "half_cycle" in frames.variables else np.zeros(voltage.size, int)
+    flow = np.nan_to_num(np.diff(charge, prepend=charge[:1]))
+    between = np.concatenate([voltage[:1], (voltage[1:] + voltage[:-1]) / 2])
+    begins = np.concatenate([[True], np.diff(number) != 0])
+    row = np.cumsum(begins) - 1
+
+    def since(amount: np.ndarray) -> np.ndarray:
+        total = np.cumsum(amount)
+        before = (total - amount)[begins]  # the interval up to the first record of a half cycle is its own
+        return np.abs(total - before[row])
+
+    capacity, energy = since(flow) / COULOMB_PER_MAH, since(np.nan_to_num(flow * between)) / JOULE_PER_MWH
+    capacity, energy = (np.where(np.isfinite(charge), x, np.nan) for x in (capacity, energy))
+    table = {
+        "half_cycle_capacity": (capacity, "mA*h", "capacity since the half cycle began"),
+        "half_cycle_energy": (energy, "mW*h", "energy since the half cycle began"),
+    }
+    for key, scale, unit, suffix, words in _PER:
+        if about.get(key) is not None:
+            for name in ("half_cycle_capacity", "half_cycle_energy"):
+                values, own, text = table[name]
+                table[f"{name}_{suffix}"] = (values / (float(about[key]) * scale), f"{own}/{unit}", f"{text}, per {words}")
+    back = np.empty(voltage.size, np.intp)
+    back[np.argsort(given["sequence"].values, kind="stable") if "sequence" in given.variables else np.arange(voltage.size)] = np.arange(voltage.size)
+    return xr.Dataset(
+        {name: ("time", values[back], {"units": unit, "long_name": text, "sampling": "continuous"}) for name, (values, unit, text) in table.items()},
+        coords={"time": given["time"].variable},
+        attrs={"technique": "echem", "product": "observables"},
+    )
 
 
 def _over_cycles(

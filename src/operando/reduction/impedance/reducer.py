@@ -62,8 +62,8 @@ class ImpedanceRecipe(Recipe):
     kind="series",
     products=("observables", "reduced"),
     recipe=ImpedanceRecipe,
-    version="1",
-    about=("area",),
+    version="2",
+    about=("area", "capacity"),
     default=True,
 )
 def reduce_impedance(frames: xr.Dataset, recipe: ImpedanceRecipe, state: Any = None) -> Products:
@@ -73,7 +73,8 @@ def reduce_impedance(frames: xr.Dataset, recipe: ImpedanceRecipe, state: Any = N
     ----------
     frames
         Sweeps: `impedance` (time, point[, electrode]) ohm, `frequency`, `point_time` (time, point); `dc_voltage` V, `dc_current` A where recorded.
-        `attrs["about"]` (JSON) may hold `area` (cm^2), which adds area-specific resistances.
+        `attrs["about"]` (JSON) may hold `area` (cm^2), which adds area-specific resistances, and `capacity` (mAh), against which the change of the
+        state of charge over a sweep counts.
 
     Returns
     -------
@@ -181,6 +182,7 @@ def _reduced(
         f"1: linear, causal and stationary as far as can be told (a clean spectrum fails at a rate of {recipe.kk_rate:g}); 0: not; -1: not known",
     )
     curves["kk_residuals"] = (("time", "point"), np.stack([k.residuals for k in validity]), "1", "Kramers-Kronig residuals, fractions of the modulus")
+    about = json.loads(frames.attrs.get("about") or "{}")
     changed, flowed = sweep_stationarity(when, voltage, current)
     if voltage is not None:
         table.add("sweep_voltage", _mean(voltage, frequency), "V", "mean potential during the sweep")
@@ -188,6 +190,8 @@ def _reduced(
     if current is not None:
         table.add("sweep_current", _mean(current, frequency), "A", "mean current during the sweep")
         table.add("sweep_charge", flowed, "C", "charge that flowed during the sweep")
+        if about.get("capacity") is not None:
+            table.add("sweep_soc_change", flowed / (3.6 * float(about["capacity"])), "1", "change of the state of charge over the sweep")
     if voltage is not None and current is not None:
         table.add(
             "unexplained_overvoltage",
@@ -198,7 +202,6 @@ def _reduced(
     table.add(
         "intercept_resistance", [_intercept(f, one) for f, one in zip(frequency, z, strict=True)], "ohm", "real part where the imaginary one is zero"
     )
-    about = json.loads(frames.attrs.get("about") or "{}")
     if circuit is not None:
         fits = fit_circuit_series(frequency, z, circuit, start=recipe.start, bounds=recipe.bounds, weights=recipe.weights)
         _circuit_observables(table, circuit, fits, recipe, about.get("area"))
