@@ -169,3 +169,32 @@ def test_what_is_told_wrongly_is_said() -> None:
     held = fit_circuit(FREQUENCY, z, "R0-p(R1,CPE1)", bounds={"R1": (9.0, 10.0)})
     assert held.values[1] == pytest.approx(9.0, rel=1e-3)
     assert held.at_bound[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("R0-G1-ZARC2", [4.0, 15.0, 1.0, 8.0, 1e-4, 0.8]),
+        ("R0-ZARC1-G2", [4.0, 20.0, 0.5, 0.85, 8.0, 1e-4]),
+        ("R0-p(R1,C1)-p(R2,CPE2)", [4.0, 20.0, 1e-2, 8.0, 1e-4, 0.85]),
+        ("R0-p(R1-W1,CPE1)-p(R2,CPE2)", [4.0, 20.0, 2.0, 5e-3, 0.85, 8.0, 1e-4, 0.9]),
+        ("R0-ZARC1-ZARC2-Ws1", [4.0, 8.0, 1e-4, 0.9, 20.0, 0.03, 0.85, 15.0, 3.0]),
+    ],
+)
+def test_no_fit_gets_stuck_whatever_arc_is_written_first(text: str, values: list[float]) -> None:
+    circuit = Circuit.parse(text)
+    true = np.array(values)
+    z = np.array([noisy(circuit.impedance(true, FREQUENCY), 3e-3, seed) for seed in range(8)])
+    for fit, one in zip(fit_circuit_series(np.tile(FREQUENCY, (8, 1)), z, circuit), z, strict=True):
+        assert fit.cost <= 1.02 * fit_circuit(FREQUENCY, one, circuit, start=np.log(true)).cost
+    assert fit_circuit(FREQUENCY, z[0], circuit).scatter < 4e-3
+
+
+def test_bounds_tell_arcs_apart() -> None:
+    circuit = Circuit.parse("R0-p(R1,CPE1)-p(R2,CPE2)")
+    z = noisy(circuit.impedance(np.array([4.0, 8.0, 1e-4, 0.9, 20.0, 5e-3, 0.85]), FREQUENCY), 1e-3, 0)
+    told = fit_circuit(FREQUENCY, z, circuit, bounds={"R1": (15.0, 50.0), "R2": (1.0, 12.0)})
+    assert told.values[[1, 4]] == pytest.approx([20.0, 8.0], rel=0.02), "who says that R1 is the large one finds it there"
+    assert not told.at_bound.any()
+    (series,) = fit_circuit_series(FREQUENCY[None], z[None], circuit, bounds={"R1": (15.0, 50.0), "R2": (1.0, 12.0)})
+    assert series.values[[1, 4]] == pytest.approx([20.0, 8.0], rel=0.02)

@@ -69,6 +69,9 @@ def test_resistances_have_their_names_units_and_errors() -> None:
     assert (o["kk_passed"].values == 1).mean() > 0.8
     assert o["noise"].values == pytest.approx(2e-3, rel=0.5)
     assert o["fit_scatter"].values == pytest.approx(2e-3, rel=0.4)
+    assert np.median(o["fit_misfit"].values) == pytest.approx(1.0, abs=0.25)
+    wrong = op.reduce(frames, {"reducer": "eis", "circuit": "R0-p(R1,CPE1)", "drt": False})["observables"]
+    assert (wrong["fit_misfit"].values > 10).all(), "a circuit that is not the cell's says so"
     assert o["sweep_voltage"].values == pytest.approx(3.7)
     assert o["sweep_soc_change"].values == pytest.approx(0.0)
     assert out["reduced"]["impedance_fit"].shape == frames["impedance"].shape
@@ -101,6 +104,8 @@ def test_what_a_recipe_gets_wrong_is_said() -> None:
         ({"circuit": "R0-p(R1,CPE1)", "names": {"arc_2": "interphase"}}, "'arc_2', which the circuit"),
         ({"circuit": "R0-p(R1,CPE1)", "names": {"R0": "Ohmic"}}, "a name is lower case"),
         ({"circuit": "R0-p(R1,CPE1)", "names": {"R0": "arc_1_resistance"}}, "two observables are to be called"),
+        ({"circuit": "R0-p(R1,CPE1)", "names": {"R1": "charge_transfer_resistance"}}, "'R1', which belongs to arc_1"),
+        ({"circuit": "R0-p(R1,CPE1)", "names": {"R0": "time"}}, "keeps for something else"),
         ({"circuit": ["R0-p(R1,CPE1)", "R0"], "start": {"R0": 1.0}}, "belong to one circuit"),
         ({"electrodes": ["we"]}, "electrodes names what was not measured"),
     ):

@@ -115,7 +115,8 @@ def impedance(
         relaxation.set_xscale("log")
         relaxation.set_xlabel("relaxation time (s)")
         relaxation.set_ylabel("distribution (Ω)")
-        relaxation.set_ylim(bottom=0.0)
+        highest = max((float(np.nanmax(line.get_ydata(), initial=0.0)) for line in relaxation.lines), default=0.0)
+        relaxation.set_ylim(0.0, 1.6 * highest if highest > 0 else None)  # a band that knows nothing does not rule the picture
         axes.append(relaxation)
     for axis in axes:
         plain(axis)

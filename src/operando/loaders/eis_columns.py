@@ -101,7 +101,7 @@ def load(
     columns
         Role -> column, by its name or its number from 1. Roles: frequency, real, imaginary, modulus, phase, time, voltage, current, sweep.
     imaginary
-        Sign of the imaginary part: `auto`, `as_written` (negative for a capacitance), or `negated` (the table holds -Im Z).
+        Sign of the imaginary part, or of the phase: `auto`, `as_written` (negative for a capacitance), or `negated` (the table holds -Im Z).
     separator, decimal
         Where they are not found out: one character, or `blank`; `.` or `,`.
 
@@ -144,9 +144,9 @@ def load(
         label = found[0]["imaginary"][1]
         impedance, sign = _with_sign(imaginary, label, frequency, data["real"], data["imaginary"], number)
     else:
-        minus = found[0]["phase"][1].strip().startswith("-")
+        minus = found[0]["phase"][1].strip().startswith("-") if imaginary == "auto" else imaginary == "negated"
         impedance = data["modulus"] * np.exp((-1j if minus else 1j) * np.radians(data["phase"]))
-        sign = "that of the phase, negated by its name" if minus else "that of the phase"
+        sign = "that of the phase, negated" if minus else "that of the phase"
     elapsed = data.get("time")
     if elapsed is not None and not (np.isfinite(elapsed).all() and (np.diff(elapsed) >= 0).all() and elapsed[-1] > elapsed[0]):
         elapsed = None

@@ -12,7 +12,8 @@ per point, the duration is that of one period of each frequency, which is the le
 
 **Sign.** The imaginary part of a capacitance is negative here. Many tables hold `-Im(Z)`. Where a name says which it is, it is believed; where
 none does, causality decides: locally Im Z = (pi/2) dRe Z / dln w (the Kramers-Kronig relation for slowly varying spectra; e.g. Booth, Proc. IEE
-108C (1961)), so an imaginary part that runs against the slope of the real part has the other sign.
+108C (1961)), so an imaginary part that runs against the slope of the real part has the other sign. It is turned over only if it is positive at
+most of the lower frequencies as well, where cables and coils say nothing.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ ELECTRODES = ("cell", "we", "ce")
 _JUMP = 1.6  # a step back of the frequency by more than this factor (or two usual steps) begins a sweep
 _TURN = 3  # so many steps in the other direction are a sweep of their own, fewer a wobble
 _SURE = 0.5  # correlation from which causality says which sign an imaginary part has
+_MOST = 0.8  # of the imaginary parts in the lower half of the frequencies that have to be positive for a sign to be turned over
 
 
 @dataclass
@@ -166,7 +168,9 @@ def signed(frequency: np.ndarray, real: np.ndarray, imaginary: np.ndarray, bound
     signs = np.array([causal_sign(frequency[a:b], z[a:b]) for a, b in bounds])
     weight = np.array([b - a for a, b in bounds], float)
     mean = float((signs * weight).sum() / max(weight.sum(), 1.0)) if signs.size else 0.0
-    if mean < -_SURE:
+    lower = np.concatenate([imaginary[a:b][frequency[a:b] <= np.nanmedian(frequency[a:b])] for a, b in bounds]) if bounds else np.zeros(0)
+    positive = float(np.mean(lower[np.isfinite(lower)] > 0)) if np.isfinite(lower).any() else 0.0
+    if mean < -_SURE and positive > _MOST:
         return z.conj(), f"reversed: as written, the imaginary part runs against the slope of the real part (correlation {mean:.2f})"
     return z, f"as written; agrees with the slope of the real part ({mean:.2f})" if mean > _SURE else "as written; the real part cannot confirm it"
 

@@ -81,7 +81,7 @@ def cycles(frames: xr.Dataset, recipe: CyclesRecipe, state: Any = None) -> Produ
         `voltage_hysteresis` (V: mean voltage of charge less that of discharge), `capacity_retention` (1: discharge capacity over that of the first
         complete cycle), `slippage_charge`, `slippage_discharge` (mAh: how far the end points of charge and discharge have moved along the net
         charge since the first complete cycle). Capacities and energies per gram and per cm2 where mass and area are known.
-        `attrs["first_cycle_efficiency"]`: coulombic efficiency of the first cycle, if it is complete.
+        `attrs["first_cycle_efficiency"]`: coulombic efficiency of the first complete cycle.
         `steps`: one row per stretch between current steps, see `operando.reduction.echem_steps`: set current, voltages, charge, `step_resistance`
         (ohm) with its time after the edge, overpotential and relaxation of rests, titration pulses.
         `observables`: per record, what passed since its half cycle began: `half_cycle_capacity` (mAh), `half_cycle_energy` (mWh); per gram and
@@ -96,7 +96,9 @@ def cycles(frames: xr.Dataset, recipe: CyclesRecipe, state: Any = None) -> Produ
     """
     missing = [name for name in ("voltage", "charge", "cycle") if name not in frames.variables]
     if missing:
-        raise ContractError(f"the records carry no {', '.join(missing)}", hint="align the electrochemistry first (op.align, or operando build)")
+        raise ContractError(
+            f"the records carry no {', '.join(missing)}", hint="align the electrochemistry first: op.align(echem, echem), or operando build"
+        )
     given = frames
     if "sequence" in frames.variables:  # files took turns: what accumulates is counted in the order of measurement
         frames = frames.isel(time=np.argsort(frames["sequence"].values, kind="stable")).drop_vars("segment", errors="ignore")
@@ -183,8 +185,9 @@ def cycles(frames: xr.Dataset, recipe: CyclesRecipe, state: Any = None) -> Produ
         },
         attrs={"technique": "echem", "product": "cycles"},
     ).isel(time=np.argsort(first, kind="stable"))
-    if out["complete"].values[0]:
-        out.attrs["first_cycle_efficiency"] = float(out["coulombic_efficiency"].values[0])
+    whole = np.flatnonzero(out["complete"].values)
+    if whole.size and not out["capacity_retention"].isel(time=whole[0]).isnull():
+        out.attrs["first_cycle_efficiency"] = float(out["coulombic_efficiency"].values[whole[0]])
     return Products(
         {"cycles": out, "steps": _steps(frames, recipe), "differential": _differential(frames, recipe), "observables": _records(given, frames, about)}
     )
@@ -240,6 +243,9 @@ def _over_cycles(
     high = np.where(direction < 0, ends, top)
     order = np.argsort(first, kind="stable")
     whole = order[complete[order]]
+    if whole.size:  # the first cycle of full size, not one of formation from half way
+        usual = float(np.median(discharge[whole]))
+        whole = whole[discharge[whole] >= 0.5 * usual]
     nothing = np.full(n, np.nan)
     if not whole.size:
         retention, up, down = nothing, nothing, nothing

@@ -7,7 +7,7 @@ does all of it. No function here reads a signal of the frames.
 
 from operando._lazy import attach
 
-VERSION = "4"
+VERSION = "5"
 """Raised when the same input gives another alignment; part of the key of every stored one."""
 
 _lazy = {

@@ -215,7 +215,7 @@ def align(
     series
         Frames as a loader gives them, or on UTC.
     echem
-        Electrochemistry of the cell, raw or with its own alignment; None if there is none yet.
+        Electrochemistry of the cell, raw or with its own alignment; None if there is none yet. The series itself: it becomes the timeline.
     clock
         Clock of the frames' source against that of the cycler.
     timezone
@@ -233,7 +233,10 @@ def align(
     ClockError
         Times that cannot be placed on UTC.
     """
+    itself = echem is series
     series = restart_segments(localise(series, timezone))
+    if itself and series.attrs.get("technique") == "echem":  # it is the timeline
+        return annotate(series, echem_timeline(series, clock))
     if echem is not None and not is_timeline(echem):
         echem = restart_segments(localise(echem, timezone))
     return annotate(series, align_frames(series, echem, clock, sweeps=sweeps, sensors=sensors))

@@ -23,6 +23,7 @@ LEAST_RUN = 0.02  # a charge or discharge below this fraction of the longest is 
 RESET = 1e-3  # an instrument's charge that falls to within this fraction of zero, against the current, has been reset
 TOLERANCE = 1.0  # s; files may overlap by this much (stamps are rounded)
 HOLE = 3.0  # spacings without a record inside which another file's records may lie (techniques that take turns)
+PARTIAL = 0.5  # share of the second half cycle's charge below which the first one is but a part, and belongs to cycle 0
 UNNUMBERED = -1  # what joining files leaves where one of them has no such column
 _NS = 10**9
 
@@ -389,7 +390,9 @@ def _number(
         half = np.zeros(n, np.int32)
         if runs.shape[0] > 1:
             half = np.repeat(np.arange(runs.shape[0], dtype=np.int32), np.diff(np.concatenate([[0], runs[1:, 0], [n]])))
-        numbers[sequence] = half // 2 + 1 if name == "cycle" else half
+        # a first half cycle that is but a part (from open circuit to the nearer limit) belongs to no cycle: else each would pair the wrong halves
+        part = runs.shape[0] > 1 and _passed(charge[sequence], runs, 0) < PARTIAL * _passed(charge[sequence], runs, 1)
+        numbers[sequence] = half if name != "cycle" else (half + 1) // 2 if part else half // 2 + 1
         return numbers, attrs
     raw = _integers(echem[name].values[sequence])
     if name != "step":
@@ -424,6 +427,11 @@ def _number(
         raw = raw + np.repeat(np.concatenate([[0], np.cumsum(rise)]), np.diff(np.concatenate([[0], at + 1, [n]])))
     numbers[sequence] = raw.astype(np.int32)
     return numbers, attrs
+
+
+def _passed(q: np.ndarray, runs: np.ndarray, k: int) -> float:
+    """Charge that passed in a half cycle."""
+    return abs(float(q[runs[k, 1]] - q[max(int(runs[k, 0]) - 1, 0)]))
 
 
 def _integers(values: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Fits of equivalent circuits to one spectrum or to a series of them.
 
 Parameters are fitted as logarithms within bounds, residuals are weighted (by the modulus unless told otherwise), real and imaginary parts together.
-The first spectrum of a series is tried from many starts; each further one starts where its neighbour ended, forwards and backwards, and the better
-of the two is kept. Uncertainties are those of least squares with the scatter that was found, widened for residuals that hang together along
-frequency (Bayley and Hammersley, J. R. Stat. Soc. Suppl. 8 (1946) 184: n correlated values count for n (1 - rho) / (1 + rho)).
+First and last spectrum of a series are tried from many starts; each further one starts where its neighbour ended, forwards and backwards, then
+outwards from the one that fits best, and the best of these is kept. Uncertainties are those of least squares with the scatter that was found,
+widened for residuals that hang together along frequency (Bayley and Hammersley, J. R. Stat. Soc. Suppl. 8 (1946) 184: n correlated values count for
+n (1 - rho) / (1 + rho)).
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from operando.contract import ConfigError, ContractError
 from operando.reduction.impedance.circuit import Arc, Circuit, Node
 
 WEIGHTS = ("modulus", "unit", "proportional")
-STARTS = 200  # random starts that are looked at
-REFINED = 10  # best of them that are fitted
+STARTS = 400  # random starts that are looked at
+REFINED = 24  # of them that are fitted a little, the best ones and some others
+_FIRST = 12  # evaluations of that little fit
+_POLISHED = 5  # that are fitted to the end
+_FAR = 0.1  # weighted residual beyond which a point counts less when starts are compared
 _N = (0.4, 1.0)  # bounds of exponents
 _WORSE = 4.0  # times the usual scatter beyond which a warm start is not trusted
 
@@ -166,7 +170,8 @@ def fit_circuit(
     Returns
     -------
     Fit
-        Of NaN where the spectrum has fewer points than the circuit needs.
+        Arcs that are built alike in the order of their time constants, unless bounds or starts tell them apart; of NaN where the spectrum has
+        fewer points than the circuit needs.
 
     Raises
     ------
@@ -180,7 +185,7 @@ def fit_circuit(
     limits = bounds_of(made, spectrum.omega, np.abs(spectrum.z), bounds)
     if isinstance(start, np.ndarray):
         return _refined(made, spectrum, start, limits)
-    return _from_many(made, spectrum, limits, _named(made, start), seed)
+    return in_order(made, _from_many(made, spectrum, limits, _named(made, start), seed), {*(bounds or ()), *(start or ())})
 
 
 def _named(circuit: Circuit, start: Mapping[str, float] | None) -> dict[int, float]:
@@ -207,9 +212,16 @@ def _from_many(circuit: Circuit, spectrum: _Spectrum, limits: np.ndarray, told: 
         for place, value in told.items():
             theta[place] = value
         starts.append(np.clip(theta, limits[0] + 1e-6, limits[1] - 1e-6))
-    costs = [float(np.sum(np.log1p(np.square(spectrum.residuals(circuit, theta))))) for theta in starts]  # far points do not rule
-    fits = [_refined(circuit, spectrum, starts[k], limits) for k in np.argsort(costs)[:REFINED]]
-    return min(fits, key=lambda fit: fit.cost if math.isfinite(fit.cost) else math.inf)
+    costs = np.array([float(np.sum(np.log1p(np.square(spectrum.residuals(circuit, theta) / _FAR)))) for theta in starts])  # far points do not rule
+    ranked = np.argsort(costs, kind="stable")
+    # the nearest starts tend to lie in one valley: half of those that are tried come from further down the list
+    tried = np.concatenate([ranked[: REFINED // 2], rng.choice(ranked[REFINED // 2 : STARTS // 2], REFINED // 2, replace=False)])
+    begun = sorted((_refined(circuit, spectrum, starts[k], limits, most=_FIRST) for k in tried), key=_cost)
+    return min((_refined(circuit, spectrum, fit.theta, limits) for fit in begun[:_POLISHED]), key=_cost)
+
+
+def _cost(fit: Fit) -> float:
+    return fit.cost if math.isfinite(fit.cost) else math.inf
 
 
 def _draw(circuit: Circuit, spectrum: _Spectrum, rng: np.random.Generator) -> np.ndarray:
@@ -236,7 +248,7 @@ def _draw(circuit: Circuit, spectrum: _Spectrum, rng: np.random.Generator) -> np
     for place in circuit.series_of("R"):
         theta[place] = math.log(ohmic) + rng.normal(0, 0.1)
     arcs = circuit.arcs
-    times = np.sort(-rng.uniform(slow, fast, len(arcs)))
+    times = -rng.uniform(slow, fast, len(arcs))  # in any order: arcs that are built differently are not interchangeable
     shares = rng.dirichlet(np.full(max(len(arcs), 1), 2.0))
     for arc, log_tau, share in zip(arcs, times, shares, strict=False):
         theta[arc.resistance] = math.log(width * share + 1e-12)
@@ -249,8 +261,8 @@ def _draw(circuit: Circuit, spectrum: _Spectrum, rng: np.random.Generator) -> np
     return theta
 
 
-def _refined(circuit: Circuit, spectrum: _Spectrum, start: np.ndarray, limits: np.ndarray) -> Fit:
-    """Least squares from one start."""
+def _refined(circuit: Circuit, spectrum: _Spectrum, start: np.ndarray, limits: np.ndarray, most: int = 200) -> Fit:
+    """Least squares from one start, with so many evaluations at most."""
     from scipy.optimize import least_squares
 
     theta = np.clip(start, limits[0] + 1e-9, limits[1] - 1e-9)
@@ -264,7 +276,7 @@ def _refined(circuit: Circuit, spectrum: _Spectrum, start: np.ndarray, limits: n
             ftol=1e-9,
             xtol=1e-9,
             gtol=1e-12,
-            max_nfev=200,
+            max_nfev=most,
         )
     n, k = done.fun.size, theta.size
     free = max(n - k, 1)
@@ -306,12 +318,18 @@ def _hanging(residuals: np.ndarray) -> float:
     return (1 + rho) / (1 - rho)
 
 
-def in_order(circuit: Circuit, fit: Fit) -> Fit:
-    """Give the same fit with arcs that are built alike in the order of their time constants, the fastest first."""
+def in_order(circuit: Circuit, fit: Fit, told: Iterable[str] = ()) -> Fit:
+    """Give the same fit with arcs that are built alike in the order of their time constants, the fastest first.
+
+    Arcs of which a parameter is `told` (by bounds) are told apart by that, and keep their places.
+    """
+    fixed = {circuit.parameters.index(name) for name in told}
     if not np.isfinite(fit.theta).all():
         return fit
     order = np.arange(fit.theta.size)
     for group in _alike(circuit):
+        if any(fixed & set(arc.members) for arc in group):
+            continue
         ranked = sorted(group, key=lambda arc: arc.log_tau(fit.theta)[0])
         for place, source in zip(group, ranked, strict=True):
             order[list(place.members)] = source.members
@@ -361,7 +379,7 @@ def fit_circuit_series(
     Returns
     -------
     list of Fit
-        One per spectrum, arcs that are built alike in the order of their time constants.
+        One per spectrum, arcs that are built alike in the order of their time constants (unless bounds tell them apart), others as written.
 
     Raises
     ------
@@ -383,11 +401,16 @@ def fit_circuit_series(
     omega, size = np.concatenate([spectra[k].omega for k in usable]), np.concatenate([np.abs(spectra[k].z) for k in usable])
     limits = bounds_of(made, omega, size, bounds)
     told = _named(made, start)
-    one_way = _pass(made, spectra, usable, limits, None, told, seed)
-    back = _pass(made, spectra, usable[::-1], limits, one_way[usable[-1]], told, seed) if both and len(usable) > 1 else {}
+    ways = [_pass(made, spectra, usable, limits, None, told, seed)]
+    if both and len(usable) > 1:
+        ways.append(_pass(made, spectra, usable[::-1], limits, None, told, seed + 1))
+        ways.append(_pass(made, spectra, usable[::-1], limits, ways[0][usable[-1]], told, seed))
+        reached = {k: min((way[k] for way in ways), key=_cost) for k in usable}
+        centre = min(range(len(usable)), key=lambda i: reached[usable[i]].scatter)
+        for way in (usable[centre:], usable[centre::-1]):
+            ways.append(_pass(made, spectra, way[1:], limits, reached[usable[centre]], told, seed))
     for k in usable:
-        tried = [one_way[k], *([back[k]] if k in back else [])]
-        fits[k] = in_order(made, min(tried, key=lambda fit: fit.cost))
+        fits[k] = in_order(made, min((way[k] for way in ways if k in way), key=_cost), {*(bounds or ()), *(start or ())})
     return fits
 
 

@@ -2,7 +2,10 @@
 
 A sum of relaxations, R + jwL + 1/(jwC) + sum_k R_k / (1 + jw tau_k) with fixed tau_k, obeys the Kramers-Kronig relations whatever its R_k; what it
 cannot follow does not obey them (Boukamp, J. Electrochem. Soc. 142 (1995) 1885). How many relaxations are allowed is chosen by Akaike's criterion.
-Two questions are asked of what remains, each with a stated rate at which a clean spectrum fails:
+Each question put to what remains has a stated rate at which a clean spectrum fails.
+
+Noise need not be the same fraction of the modulus everywhere: how large it is is read from differences of neighbouring residuals, smoothed over a
+dozen frequencies, and points count accordingly. Two questions are asked:
 
 - Is it noise? Noise of neighbouring frequencies is independent, what a nonlinearity leaves is not. The statistic is that of Durbin and Watson
   (Biometrika 37 (1950) 409; 38 (1951) 159), whose mean and variance for these very residuals are known.
@@ -21,6 +24,7 @@ import numpy as np
 LEAST = 8  # points below which nothing is said
 PER_DECADE = (1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8)  # relaxations that are tried
 BEYOND = 5.0  # the slowest relaxation is slower than the lowest frequency by this factor, so that a tail is followed
+_WINDOW = 13  # frequencies over which the size of the noise is smoothed
 _MORE = 2  # choices of more relaxations with which it is asked whether the residuals are noise
 _FLAT = 4.0  # AICc is divided by this in weights, where exp(-AICc / 2) would trust one model too much
 
@@ -99,10 +103,37 @@ def kk_residuals(frequency: np.ndarray, impedance: np.ndarray, point_time: np.nd
     if np.unique(frequency[places]).size < LEAST:
         return KramersKronig(out, math.nan, math.nan, math.nan, math.nan, 0)
     w, z = 2 * np.pi * frequency[places], impedance[places]
+    since = np.tile((u - (u.min() + u.max()) / 2) / max(float(np.ptp(u)), 1e-300), 2)
     size = np.abs(z)
+    first = _fitted(w, z, size, since)
+    if first is None:
+        return KramersKronig(out, math.nan, math.nan, math.nan, math.nan, 0)
+    local = _local(first.rest_of_more)
+    found = _fitted(w, z, size * local, since) or first
+    half = w.size
+    out[places] = (found.rest[:half] + 1j * found.rest[half:]) * local
+    noise = _noise(found.rest, found.basis) * math.sqrt(float(np.mean(local**2)))
+    # asked with both weights, and both have to say so: those that were read from the residuals make them look a little more alike than they are
+    p = max(_hangs_together(one.rest_of_more, one.basis_of_more) for one in (first, found))
+    return KramersKronig(out, noise, p, *found.drift, found.relaxations)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What fits of a spectrum leave, each of the best number of relaxations and of a few more; residuals as fractions of what points count by."""
+
+    rest: np.ndarray
+    basis: np.ndarray
+    rest_of_more: np.ndarray
+    basis_of_more: np.ndarray
+    drift: tuple[float, float]
+    relaxations: int
+
+
+def _fitted(w: np.ndarray, z: np.ndarray, size: np.ndarray, since: np.ndarray) -> _Fitted | None:
+    """Fit sums of relaxations of every number that is tried, with and without a drift."""
     y = np.concatenate([z.real / size, z.imag / size])
     n, decades = y.size, math.log10(BEYOND * w[-1] / w[0])
-    since = np.tile((u - (u.min() + u.max()) / 2) / max(float(np.ptp(u)), 1e-300), 2)
     tried: list[tuple[float, np.ndarray, np.ndarray, int]] = []
     drifts: list[tuple[float, float, float]] = []
     for per in PER_DECADE:
@@ -119,17 +150,35 @@ def kk_residuals(frequency: np.ndarray, impedance: np.ndarray, point_time: np.nd
         power = float(turned @ turned)
         if power > 0:
             d = float(turned @ rest) / power
-            left = float(rest @ rest) - d * d * power
-            drifts.append((_aicc(left, n, columns + 1), d, max(left, 0.0) / max(n - columns - 1, 1) / power))
+            left = rest - d * turned
+            squares = float(left @ left)
+            # what points are off by where they tell of a drift, not on average (MacKinnon and White, J. Econometrics 29 (1985) 305)
+            leverage = np.einsum("ij,ij->i", basis, basis) + turned**2 / power
+            own = float(((turned * left / np.maximum(1 - leverage, 0.05)) ** 2).sum()) / power**2
+            drifts.append((_aicc(squares, n, columns + 1), d, max(own, squares / max(n - columns - 1, 1) / power)))
     if not tried:
-        return KramersKronig(out, math.nan, math.nan, math.nan, math.nan, 0)
+        return None
     best = int(np.argmin([score for score, *_ in tried]))
     _, rest, basis, number = tried[best]
-    half = w.size
-    out[places] = rest[:half] + 1j * rest[half:]
     # whether it is noise is asked with a few relaxations more: what the best choice leaves of a sharp arc would be taken for something
     _, finer, wider, _ = tried[min(best + _MORE, len(tried) - 1)]
-    return KramersKronig(out, _noise(rest, basis), _hangs_together(finer, wider), *_averaged(drifts), number)
+    return _Fitted(rest, basis, finer, wider, _averaged(drifts), number)
+
+
+def _local(rest: np.ndarray) -> np.ndarray:
+    """How large the noise is at each frequency against its mean, from second differences of real and imaginary residuals."""
+    half = rest.size // 2
+    parts = np.stack([rest[:half], rest[half:]])
+    second = (parts[:, 2:] - 2 * parts[:, 1:-1] + parts[:, :-2]) ** 2 / 6
+    power = np.pad(second.mean(axis=0), 1, mode="edge")
+    reach = min(_WINDOW, half)
+    kernel = np.ones(reach) / reach
+    padded = np.pad(power, (reach // 2, reach - 1 - reach // 2), mode="reflect")
+    smooth = np.convolve(padded, kernel, mode="valid")
+    mean = float(smooth.mean())
+    if not mean > 0:
+        return np.ones(half)
+    return np.asarray(np.sqrt(np.maximum(smooth / mean, 1e-3)))
 
 
 def _aicc(squares: float, n: int, k: int) -> float:

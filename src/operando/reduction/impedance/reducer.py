@@ -23,6 +23,10 @@ AUTO = tuple(f"L0-R0-{'-'.join(f'p(R{k},CPE{k})' for k in range(1, arcs + 1))}{t
 """Circuits among which Akaike's criterion chooses where the recipe names none: one to three arcs, with no tail, a Warburg or a CPE."""
 
 _UNIT = "electrode"
+_TAKEN = frozenset(
+    "time source_time exposure segment setup source source_index quality stamp position frequency point point_time n_points tau electrode peak flags "
+    "voltage current charge soc cycle half_cycle step direction coverage".split()
+)
 _WORDS = {"R": "resistance", "tau": "time_constant", "C": "capacitance", "L": "inductance", "sigma": "warburg_coefficient", "Q": "q", "n": "exponent"}
 
 
@@ -32,14 +36,16 @@ class ImpedanceRecipe(Recipe):
     reducer: str = "eis"
     circuit: str | list[str] | None = Field(
         default="auto",
-        description="for example L0-R0-p(R1,CPE1)-p(R2,CPE2)-W1; a list to choose from by Akaike's criterion; auto: one to three arcs; null: none",
+        description="L0-R0-p(R1,CPE1)-p(R2,CPE2)-W1 ...; a list (or auto: 1 to 3 arcs) to choose from, on the first electrode; null: none",
     )
     names: dict[str, str] = Field(
         default_factory=dict,
         description="physical names: of parameters (R0: ohmic_resistance), of arcs by their order (arc_1: interphase, for interphase_resistance)",
     )
     start: dict[str, float] = Field(default_factory=dict, description="parameters to start from, in ohm, s, F, H")
-    bounds: dict[str, tuple[float, float]] = Field(default_factory=dict, description="lowest and highest value of parameters, in ohm, s, F, H")
+    bounds: dict[str, tuple[float, float]] = Field(
+        default_factory=dict, description="lowest and highest value of parameters, in ohm, s, F, H; arcs with bounds keep their places"
+    )
     weights: Literal["modulus", "unit", "proportional"] = Field(default="modulus", description="what residuals are measured by")
     frequency_min: float | None = Field(default=None, gt=0, description="lowest frequency that is used, Hz; lower ones stay in the frames")
     frequency_max: float | None = Field(default=None, gt=0, description="highest frequency that is used, Hz; higher ones stay in the frames")
@@ -80,10 +86,11 @@ def reduce_impedance(frames: xr.Dataset, recipe: ImpedanceRecipe, state: Any = N
     -------
     Products
         `observables` over time (and electrode): Kramers-Kronig residual, noise, drift within the sweep and verdict; change of potential, charge that
-        flowed; intercept with the real axis; parameters of the circuit with 1 sigma, arcs in the order of their time constants (`arc_1_resistance`
-        ohm, `arc_1_time_constant` s, `arc_1_capacitance` F, or the names of the recipe); `unexplained_overvoltage` = E - I Re Z at the lowest
-        frequency (V: what is slower than the measured frequencies, and the equilibrium potential itself); peaks of the distribution of relaxation
-        times over `peak`. `reduced`: fitted impedance, Kramers-Kronig residuals per point, the distribution over `tau` with its 95 % band.
+        flowed; intercept with the real axis; parameters of the circuit with 1 sigma, arcs that are built alike in the order of their time constants,
+        others as written (`arc_1_resistance` ohm, `arc_1_time_constant` s, `arc_1_capacitance` F, or the names of the recipe); `fit_misfit` (scatter
+        of the fit over the spectrum's own noise); `unexplained_overvoltage` = E - I Re Z at the lowest frequency (V: what is slower than the
+        measured frequencies, and the equilibrium potential itself); peaks of the distribution of relaxation times over `peak`. `reduced`: fitted
+        impedance, Kramers-Kronig residuals per point, the distribution over `tau` with its band.
 
     Raises
     ------
@@ -204,7 +211,7 @@ def _reduced(
     )
     if circuit is not None:
         fits = fit_circuit_series(frequency, z, circuit, start=recipe.start, bounds=recipe.bounds, weights=recipe.weights)
-        _circuit_observables(table, circuit, fits, recipe, about.get("area"))
+        _circuit_observables(table, circuit, fits, recipe, about.get("area"), np.array([k.noise for k in validity]))
         fitted = np.full(z.shape, complex(np.nan, np.nan))
         for k, fit in enumerate(fits):
             if np.isfinite(fit.theta).all():
@@ -286,16 +293,21 @@ class _Table:
         return xr.Dataset(self.variables, coords={"time": frames["time"].variable})
 
 
-def _circuit_observables(table: _Table, circuit: Circuit, fits: list[Fit], recipe: ImpedanceRecipe, area: Any) -> None:
+def _circuit_observables(table: _Table, circuit: Circuit, fits: list[Fit], recipe: ImpedanceRecipe, area: Any, noise: np.ndarray) -> None:
     """Name and add what the circuit gives: arcs first, then every other parameter."""
     arcs = circuit.arcs
-    known = {*circuit.parameters, *(f"arc_{k}" for k in range(1, len(arcs) + 1))}
+    inside = {circuit.parameters[k]: number for number, arc in enumerate(arcs, 1) for k in (arc.resistance, *arc.bridge)}
+    known = {*(p for p in circuit.parameters if p not in inside), *(f"arc_{k}" for k in range(1, len(arcs) + 1))}
     unknown = [key for key in recipe.names if key not in known]
     if unknown:
-        raise ConfigError(f"names: holds {unknown[0]!r}, which the circuit {circuit.text} does not have", expected=", ".join(sorted(known)))
+        one = inside.get(unknown[0])
+        why = f"which belongs to arc_{one}" if one else f"which the circuit {circuit.text} does not have"
+        raise ConfigError(f"names: holds {unknown[0]!r}, {why}", expected=", ".join(sorted(known)))
     for name in recipe.names.values():
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise ConfigError("names: a name is lower case, digits and '_'", found=name)
+        if name in _TAKEN or name.endswith(("_errors", "_systematic")):
+            raise ConfigError("names: a name that the store keeps for something else", found=name)
     theta = np.array([fit.theta for fit in fits])
     spread = np.array([np.sqrt(np.diag(fit.covariance)) for fit in fits])
     taken: set[int] = set()
@@ -334,15 +346,26 @@ def _circuit_observables(table: _Table, circuit: Circuit, fits: list[Fit], recip
             length = recipe.diffusion_length * 1e-4  # um -> cm
             coefficient = length**2 / values
             table.add(
-                "diffusion_coefficient",
+                _coefficient_name(circuit, place),
                 coefficient,
                 "cm^2/s",
                 f"diffusion coefficient, length {recipe.diffusion_length:g} um",
                 coefficient * spread[:, place],
             )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        misfit = np.array([fit.scatter for fit in fits]) / noise
+    table.add(
+        "fit_misfit", misfit, "1", "scatter of the fit over the noise of the spectrum: about 1 where the circuit is the cell's, more where it is not"
+    )
     table.add("fit_scatter", [fit.scatter for fit in fits], "1", "root mean square of the weighted residuals of the circuit")
     converged = np.array([-1 if not fit.points else int(fit.converged and not fit.at_bound.any()) for fit in fits], np.int8)
     table.add("fit_converged", converged, "1", "1: converged; 0: not, or a parameter lies at a bound; -1: too few points")
+
+
+def _coefficient_name(circuit: Circuit, place: int) -> str:
+    several = sum(kind == "tau" and name.startswith(("Ws", "Wo")) for kind, name in zip(circuit.kinds, circuit.parameters, strict=True)) > 1
+    element = circuit.parameters[place].partition(".")[0].lower()
+    return f"{element}_diffusion_coefficient" if several else "diffusion_coefficient"
 
 
 def _spoken(name: str) -> str:
@@ -386,8 +409,8 @@ def _relaxations(table: _Table, curves: dict[str, tuple[Any, ...]], found: list[
     empty = np.full(sizes, np.nan)
     for name, words in (
         ("gamma", "distribution of relaxation times, per ln tau"),
-        ("low", "lower end of its 95 % band"),
-        ("high", "upper end of its 95 % band"),
+        ("low", "lower end of its band (noise and strength of the penalty, 95 %)"),
+        ("high", "upper end of its band (noise and strength of the penalty, 95 %)"),
     ):
         label = "drt" if name == "gamma" else f"drt_{name}"
         curves[label] = (("time", "tau"), np.stack([empty if one is None else getattr(one, name) for one in found]), "ohm", words)
@@ -406,7 +429,12 @@ def _relaxations(table: _Table, curves: dict[str, tuple[Any, ...]], found: list[
 
     dims = ("time", "peak")
     table.add(
-        "drt_peak_resistance", column(lambda p: p.resistance), "ohm", "resistance under a peak between its valleys", column(lambda p: p.errors), dims
+        "drt_peak_resistance",
+        column(lambda p: p.resistance),
+        "ohm",
+        "resistance under a peak between its valleys (what a depressed arc has beyond them counts for its neighbours)",
+        column(lambda p: p.errors),
+        dims,
     )
     table.add("drt_peak_time_constant", column(lambda p: 10**p.log10_tau), "s", "centre of a peak", dims=dims)
 
