@@ -183,6 +183,11 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         eis_columns.load(bad, columns={"frequency": 9})
     with pytest.raises(LoaderError, match="imaginary is not known"):
         eis_columns.load(bad, imaginary="flipped")
+    rows = (tmp_path / "bad.csv").read_text().split("\n")
+    shuffled = [rows[0], *[rows[1 + (7 * k) % 31] for k in range(31)]]
+    bad.write_text("\n".join(shuffled) + "\n")
+    with pytest.raises(LoaderError, match="the frequencies are in no order"):
+        eis_columns.load(bad)
     other = tmp_path / "cv.DTA"
     other.write_text("EXPLAIN\nTAG\tCV\nCURVE1\tTABLE\n\tPt\tT\n\t#\ts\n\t0\t1\n")
     with pytest.raises(LoaderError, match="no spectrum in it"):

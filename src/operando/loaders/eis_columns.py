@@ -140,6 +140,15 @@ def load(
     if "sweep" in data:
         number = number * 10**6 + np.unique(np.nan_to_num(data["sweep"]), return_inverse=True)[1]
     frequency = np.where(np.isfinite(frequency), frequency, 0.0)
+    bounds = sweep_bounds(frequency, number)
+    if frequency.size >= 10 and len(bounds) > 1 and np.median([b - a for a, b in bounds]) < 5 and "sweep" not in data:
+        raise LoaderError(
+            "the frequencies are in no order",
+            file=path,
+            found=", ".join(f"{f:.4g}" for f in frequency[:6]) + " ... Hz",
+            expected="sweeps from high to low frequency, or from low to high",
+            hint="sort the rows, or name the column that numbers the sweeps: columns: {sweep: NAME}",
+        )
     if {"real", "imaginary"} <= roles:
         label = found[0]["imaginary"][1]
         impedance, sign = _with_sign(imaginary, label, frequency, data["real"], data["imaginary"], number)
