@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from operando.cli import main
 from operando.config import BeamtimeConfig, read_config
 from operando.contract import ConfigError, LoaderError, series
 from operando.discover import Findings, as_dict, look, looking, propose, summary, write
 from operando.discover.filenames import cell_hint, globs, position_pattern, time_pattern
 from operando.loaders import Loader, NamePattern, expand
+from operando.store import open_beamtime
 
 
 def _loader(name: str, technique: str, word: str, *, stamp: str | None = None, zoned: bool = False) -> Loader:
@@ -342,7 +345,8 @@ def test_real_folders(shared_data: Path, tmp_path: Path, folder: str) -> None:
     assert not findings.conflicts
     if findings.groups:
         config = _as_proposed(findings, tmp_path)
-        assert len(config.sources) == len(findings.groups)
+        linked = sum(s.loader == "biologic-eis" for c in config.cells.values() for s in c.series.values())
+        assert len(config.sources) == len(findings.groups) - linked
         for name, source in config.sources.items():
             assert expand(source.files, findings.folder), name
 
@@ -407,3 +411,19 @@ def test_the_preset_a_loader_names_is_proposed_even_where_it_does_not_tell_the_t
     assert "preset: nexus-nxazint1d" in source
     assert "QUESTION" in source
     assert "technique: is not known" not in proposed
+
+
+def test_impedance_of_linked_techniques_goes_with_its_cycling(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "example_beamtime/echem", tmp_path / "raw/echem")
+    path = tmp_path / "raw/beamtime.yaml"
+    assert main(["new", str(tmp_path / "raw")]) == 0
+    text = path.read_text()
+    assert "take turns" in text
+    assert "eis: {from: cycler, loader: biologic-eis}" in text
+    path.write_text(text.replace("timezone:\n", "timezone: Europe/Paris\n", 1))
+    config = read_config(path)
+    assert sorted(config.sources) == ["cycler"]
+    assert main(["build", str(path), "--json"]) == 0
+    tree = open_beamtime(path.with_suffix(".nxs"))
+    assert tree["A/eis/observables"].sizes["time"] == 42
+    assert tree["A/echem/frames"].sizes["time"] > 4000

@@ -68,6 +68,7 @@ class _Proposal:
         hints = sorted({g.cell for g in findings.groups if g.cell}, key=natural_key)
         self.cells = hints or ["A"]
         self.names: dict[int, str] = {}
+        self.cyclers = _linked(findings.groups)
         taken: set[str] = set()
         for group in findings.groups:
             self.names[id(group)] = self._name(group, taken)
@@ -99,7 +100,7 @@ class _Proposal:
             lines += ["# The files carry their zones; this is for instruments whose files do not."]
         lines += ["timezone:", "", "sources:"]
         for group in self.findings.groups:
-            lines += self._source(group)
+            lines += self._source(group) if id(group) not in self.cyclers else []
         lines += ["cells:"]
         for cell in self.cells:
             lines += self._cell(cell)
@@ -112,10 +113,14 @@ class _Proposal:
             shown = [f"{n} like {comment(name)}" for name, n in group.patterns[:6]]
             lines += [f"  # {'; '.join(shown)}" + (f"; and {len(group.patterns) - 6} more kinds of name" if len(group.patterns) > 6 else "")]
         lines += [f"  {self.names[id(group)]}:", f"    loader: {group.loader}"]
-        if len(group.globs) == 1:
-            lines += [f"    files: {_quoted(self.way + group.globs[0])}"]
+        linked = [g for g in self.findings.groups if self.cyclers.get(id(g)) is group]
+        globs = [*group.globs, *(pattern for g in linked for pattern in g.globs)]
+        if linked:
+            lines += ["    # Cycling and impedance of linked techniques take turns: the timeline is made of both"]
+        if len(globs) == 1:
+            lines += [f"    files: {_quoted(self.way + globs[0])}"]
         else:
-            lines += ["    files:", *(f"      - {_quoted(self.way + pattern)}" for pattern in group.globs)]
+            lines += ["    files:", *(f"      - {_quoted(self.way + pattern)}" for pattern in globs)]
         lines += [f"    {line}" for line in self._time_lines(group)]
         if len(group.positions) > 1:
             lines += [f"    # The names speak of positions {', '.join(map(str, group.positions))}:"]
@@ -173,7 +178,10 @@ class _Proposal:
         others = [g for g in mine if g.technique != "echem"]
         if others:
             lines += ["    series:"]
-            lines += [f"      {self._series_name(g, others)}: {{from: {self.names[id(g)]}}}{note[id(g) in unsure]}" for g in others]
+            for g in others:
+                cycler = self.cyclers.get(id(g))
+                source = f"{self.names[id(cycler)]}, loader: {g.loader}" if cycler is not None else self.names[id(g)]
+                lines.append(f"      {self._series_name(g, others)}: {{from: {source}}}{note[id(g) in unsure]}")
         return [*lines, ""]
 
     def _series_name(self, group: Group, others: Sequence[Group]) -> str:
@@ -197,6 +205,20 @@ class _Proposal:
         if f.truncated:
             lines += [f"# Only the first {f.files} files were looked at."]
         return lines
+
+
+def _linked(groups: Sequence[Group]) -> dict[int, Group]:
+    """Find for groups of impedance files the cycling of the same experiment: beside them, of the same cell and format."""
+    out = {}
+    for group in groups:
+        suffixes = {PurePosixPath(f).suffix.lower() for f in group.files}
+        if group.loader != "biologic-eis" or len(suffixes) != 1:
+            continue
+        wanted = {".mpt": "biologic-mpt", ".mpr": "biologic-mpr"}.get(suffixes.pop())
+        beside = [g for g in groups if g.loader == wanted and (g.folder, g.cell) == (group.folder, group.cell) and g.problem is None]
+        if len(beside) == 1:
+            out[id(group)] = beside[0]
+    return out
 
 
 def _twins(a: Group, b: Group) -> bool:
