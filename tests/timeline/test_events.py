@@ -88,6 +88,41 @@ def test_a_clock_set_forward_anywhere_in_between_is_not_accepted(step: float) ->
     assert accepted == 0
 
 
+@pytest.mark.parametrize(("steps", "at"), [((3.0,), (0.25,)), ((3.0,), (0.5,)), ((20.0,), (0.5,)), ((5.0, -5.0), (0.33, 0.66))])
+def test_a_clock_set_by_seconds_is_not_fitted_by_a_drift(steps: tuple[float, ...], at: tuple[float, ...]) -> None:
+    accepted = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        seen = np.sort(rng.uniform(0, 79200, 40))
+        true = seen[rng.random(40) > 0.2]
+        source = true + 0.3 * rng.standard_normal(true.size) - 100 + sum(s * (true > a * 79200) for s, a in zip(steps, at, strict=True))
+        clock = clock_from_events(seen, source)
+        accepted += clock.status == "ok" and clock.uncertainty < 0.5
+    assert accepted == 0
+
+
+def test_events_at_an_end_that_have_no_partner_are_said_or_refused() -> None:
+    s = scene(3, lost=0.0, false=0)
+    source = np.sort(s.source)
+    source[-2:] += 3600.0
+    said = clock_from_events(s.echem, source)
+    assert "the last 2 events of the electrochemistry have no partner" in said.evidence
+    source[-5:-2] += 3600.0
+    assert clock_from_events(s.echem, source).status == "models_disagree"
+
+
+def test_what_follows_an_uncertain_step_at_a_constant_delay_is_not_taken_for_it() -> None:
+    rng = np.random.default_rng(0)
+    begins = np.sort(rng.uniform(0, 90_000, 40))
+    begins = begins[np.diff(begins, prepend=-1e4) > 400]
+    seen = np.concatenate([begins, begins + 139.0])  # a sweep begins within 30 s after the last record, and ends sharply
+    early = np.repeat([30.0, 0.01], begins.size)
+    clock = clock_from_events(seen, begins + 37.4, early=early)
+    assert clock.status == "ambiguous"
+    assert "known only within 30 s" in clock.evidence
+    assert clock_from_events(begins, begins + 37.4).offset == pytest.approx(-37.4, abs=0.01)
+
+
 def test_a_step_seen_late_widens_the_interval_or_is_left_out() -> None:
     s = scene(2)
     late = clock_from_events(s.echem + 1.0, s.source, early=2.0)  # each happened within 2 s before it was written: 1 s before, as it happens

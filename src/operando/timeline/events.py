@@ -24,6 +24,8 @@ SURE = 0.01  # chance that events which fit only one of two offsets side with th
 CHANCE = 1e-4  # expected number of offsets that match as many events by chance
 FLOOR = 1e-3  # s; no two lists of events are believed to agree better
 _WIDEST = 3.0  # s; events further apart are never taken for the same
+LATE, ODD = 0.001, 0.05  # chances that as many events in a row at an end have no partner: refused, said
+_STEP_SURE = 7.0  # logarithm of the likelihood ratio from which a clock was set rather than adrift
 _CANDIDATES = 12
 _PAIRS = 400_000  # differences that are sorted at once when candidates are looked for
 
@@ -106,6 +108,7 @@ def clock_from_events(
     known = np.isfinite(echem) & (slack <= (_WIDEST if tolerance is None else tolerance))
     vague = int((np.isfinite(echem) & ~known).sum())
     late = math.sqrt(float(np.mean(slack[known] ** 2)) / 12) if known.any() else 0.0
+    latest, within = echem[np.isfinite(echem)], np.where(known, 0.0, slack)[np.isfinite(echem)]
     echem, source = np.unique(echem[known] - slack[known] / 2), np.unique(source[np.isfinite(source)])
     for name, value in (("search", search), ("tolerance", tolerance), ("max_drift", max_drift)):
         if value is not None and not (math.isfinite(value) and value > 0):
@@ -130,6 +133,8 @@ def clock_from_events(
         return Clock(status="ambiguous", method="events", evidence=none + lost, at=at)
     best = fits[0]
     status, words = _judge(best, fits[1:], echem, source, widest, search, max_drift)
+    if status == "ok" and vague:
+        status, words = _hidden(best, latest, within, source, offset - origin.apart, search) or (status, words)
 
     # everything is told at the first stamp, where a growing list keeps it
     back = np.array([[1.0, source[0] - middle], [0.0, 1.0]])
@@ -324,17 +329,60 @@ def _judge(
         )
     if best.share < SHARE:
         return "ambiguous", f"more than {1 - SHARE:.0%} of the events have no partner: are these lists of the same thing?"
-    return "ok", "no other offset comes near"
+    odd = _stops(echem, source + best.offset + best.drift * (source - float(source[0] + source[-1]) / 2), best, ODD)
+    return "ok", "no other offset comes near" + (f"; but {odd}" if odd else "")
+
+
+def _hidden(best: _Fit, latest: np.ndarray, within: np.ndarray, source: np.ndarray, near: float, search: float | None) -> tuple[str, str] | None:
+    """Look for another offset under which the source's events fall where steps lie that are known only within an interval.
+
+    A sweep that begins up to one record after the last one is such a step; the switch back on after it is known well, and follows at a constant
+    delay: triggers of the beginnings fit the ends as sharply.
+    """
+    within = np.minimum(within, 600.0)
+    since = source - float(source[0] + source[-1]) / 2
+    moved = source + best.drift * since
+    if latest.size * moved.size > 4_000_000:
+        latest, within = latest[:: latest.size * moved.size // 4_000_000 + 1], within[:: latest.size * moved.size // 4_000_000 + 1]
+    ends = (latest[:, None] - moved[None, :] + best.tolerance).ravel()
+    begins = (latest[:, None] - within[:, None] - moved[None, :] - best.tolerance).ravel()
+    at = np.concatenate([begins, ends])
+    order = np.argsort(at, kind="stable")
+    height = np.cumsum(np.where(order < begins.size, 1, -1))
+    at = at[order]
+    away = float(within.max()) + 2 * best.tolerance
+    out = np.abs(at - best.offset) <= away
+    if search is not None:
+        out |= np.abs(at - near) > search + away
+    height = np.where(out, 0, height)
+    span = max(float(latest.max() - (latest - within).min()), 1e-9)
+    for k in np.argsort(-height, kind="stable")[:40]:
+        there = at[k] + moved
+        fits = ((there[None, :] <= latest[:, None] + best.tolerance) & (there[None, :] >= (latest - within)[:, None] - best.tolerance)).any(axis=0)
+        inside = (there >= (latest - within).min()) & (there <= latest.max())
+        its, chance = int(fits.sum()), min(float((within + 2 * best.tolerance).sum()) / span, 1.0)
+        tries = max(2 * search if search is not None else span, away) / max(float(np.median(within[within > 0])), best.tolerance)
+        if its >= RIVAL * best.count and its >= RIVAL * max(int(inside.sum()), 1) and tries * _poisson_tail(its, chance * source.size) < SURE:
+            return "ambiguous", (
+                f"{its} events fit an offset about {at[k] - best.offset:+.4g} s away as well, where steps of the current are known only within "
+                f"{np.median(within[within > 0]):.3g} s: name what the events are (echem: eis, or a list), or say roughly where to look"
+            )
+    return None
 
 
 def _set_between(echem: np.ndarray, source: np.ndarray, best: _Fit) -> str:
-    """Say whether events that the best fit leaves over agree on another offset and all lie before, or all after, those it matches."""
+    """Say whether the source's clock was set somewhere between: events in a row that fit another offset, or none, or shifted by a step."""
     middle = float(source[0] + source[-1]) / 2
-    left = source[~best.matched]
+    moved = source + best.offset + best.drift * (source - middle)
+    return _apart(echem, moved, best) or _stops(echem, moved, best, LATE) or _step(echem, moved, best)
+
+
+def _apart(echem: np.ndarray, moved: np.ndarray, best: _Fit) -> str:
+    """Events that the fit leaves over agree on another offset and lie in a row."""
+    left, mine = moved[~best.matched], moved[best.matched]
     if left.size < LEAST:
         return ""
-    moved = left + best.offset + best.drift * (left - middle)
-    apart = (echem[:, None] - moved[None, :]).ravel()
+    apart = (echem[:, None] - left[None, :]).ravel()
     of = np.broadcast_to(np.arange(left.size), (echem.size, left.size)).ravel()
     far = np.abs(apart) > 2 * best.tolerance
     order = np.argsort(apart[far], kind="stable")
@@ -343,16 +391,79 @@ def _set_between(echem: np.ndarray, source: np.ndarray, best: _Fit) -> str:
     stop = np.searchsorted(apart, apart + width, side="right")
     span = max(float(echem[-1] - echem[0]), width)
     expected = left.size * min(echem.size * width / span, 1.0)
-    tries = max((span + float(source[-1] - source[0])) / width, 1.0)
+    tries = max((span + float(moved[-1] - moved[0])) / width, 1.0)
     for k in np.argsort(np.arange(apart.size) - stop, kind="stable")[:20]:
         its = left[np.unique(of[k : stop[k]])]
         if its.size < LEAST or tries * _poisson_tail(its.size, expected) > CHANCE:
             return ""
-        mine = source[best.matched]
-        for part, one, other in (("later", mine, its), ("earlier", its, mine)):
-            if np.quantile(one, 0.9) < np.quantile(other, 0.1):
-                away = float(np.median(apart[k : stop[k]]))
-                return f"{its.size} events of the {part} part agree on an offset {away:+.4g} s from the others': was the clock set in between?"
+        first, last = np.quantile(its, [0.1, 0.9])
+        if ((mine > first) & (mine < last)).sum() <= 0.2 * its.size:
+            away = float(np.median(apart[k : stop[k]]))
+            part = "later" if last > mine[-1] else "earlier" if first < mine[0] else "middle"
+            return f"{its.size} events of the {part} part agree on an offset {away:+.4g} s from the others': was the clock set in between?"
+    return ""
+
+
+def _stops(echem: np.ndarray, moved: np.ndarray, best: _Fit, chance: float) -> str:
+    """The events of either list at one end have no partner: too many in a row for the rate of the others, or alike in both lists but shifted."""
+    seen = np.zeros(echem.size, bool)
+    seen[_pairs(echem, moved, best.tolerance)[1]] = True
+    within = (echem >= moved[0] - best.tolerance) & (echem <= moved[-1] + best.tolerance)
+    if not seen.any() or not best.matched.any():
+        return ""
+    ends: dict[str, tuple[float, str]] = {"first": (1.0, ""), "last": (1.0, "")}
+    for matched, whose in ((best.matched[best.inside], "the source"), (seen[within], "the electrochemistry")):
+        first, last = int(np.argmax(matched)), int(np.argmax(matched[::-1]))
+        alone = (int((~matched[first : matched.size - last]).sum()) + 1) / (matched.size - first - last + 2)
+        for number, where in ((first, "first"), (last, "last")):
+            ends[where] = min(ends[where], (4 * alone**number, f"{number} events of {whose} have no partner, {alone:.0%} of its others have none"))
+    lost, span = echem[~seen], max(float(echem[-1] - echem[0]), best.tolerance)
+    begin, end = moved[best.matched][0], moved[best.matched][-1]
+    for where, left, its in (("first", moved[moved < begin], lost[lost < begin]), ("last", moved[moved > end], lost[lost > end])):
+        odds, words = ends[where]
+        if 2 <= left.size <= 200 and its.size >= 2:
+            apart = (its[:, None] - left[None, :]).ravel()
+            alike = [int((np.abs((its[:, None] - left[None, :]) - d) < 2 * best.tolerance).any(axis=0).sum()) for d in apart[:400]]
+            by, count = float(apart[int(np.argmax(alike))]), max(alike)
+            odds *= min(apart.size * (its.size * 4 * best.tolerance / span) ** (count - 1) * math.comb(left.size, count), 1.0)
+            words += f" ({count} of the source fit {by:+.4g} s away)" if count >= 2 else ""
+        if odds < chance and words:
+            return f"the {where} {words}: was the clock set there?"
+    return ""
+
+
+def _step(echem: np.ndarray, moved: np.ndarray, best: _Fit) -> str:
+    """A clock that was set explains the residuals better than one that drifts, and better than a drift that changes smoothly."""
+    chosen, of = _pairs(echem, moved, best.tolerance)
+    n = chosen.size
+    if n < 8:
+        return ""
+    order = np.argsort(moved[chosen])
+    x = moved[chosen][order]
+    r = (echem[of] - moved[chosen])[order]
+    u = 2 * (x - x[0]) / max(x[-1] - x[0], 1e-9) - 1
+
+    def left(columns: list[np.ndarray]) -> tuple[float, np.ndarray]:
+        design = np.stack(columns, axis=1)
+        how = np.linalg.lstsq(design, r, rcond=None)[0]
+        return float(((r - design @ how) ** 2).sum()), how
+
+    line = left([np.ones(n), u])[0]
+    smooth = left([u**power for power in range(min(9, max(3, n // 5)) + 1)])[0]
+    places = np.unique(np.linspace(2, n - 2, min(n - 3, 200)).astype(int))
+    sets: list[tuple[int, ...]] = [(int(k),) for k in places]
+    few = places if places.size <= 24 else places[:: places.size // 24 + 1]
+    sets += [(int(j), int(k)) for i, j in enumerate(few) for k in few[i + 1 :]]
+    best_of: dict[int, tuple[float, np.ndarray, tuple[int, ...]]] = {}
+    for cuts in sets:
+        square, how = left([np.ones(n), u, *((np.arange(n) >= k).astype(float) for k in cuts)])
+        if len(cuts) not in best_of or square < best_of[len(cuts)][0]:
+            best_of[len(cuts)] = (square, how, cuts)
+    for number, (square, how, cuts) in best_of.items():
+        gain = n / 2 * math.log(max(line, 1e-300) / max(square, 1e-300)) - math.log(sum(len(c) == number for c in sets)) - 2 * (number - 1)
+        if gain > _STEP_SURE and square < smooth and float(np.abs(how[2:]).max()) > 10 * FLOOR:
+            steps = " and ".join(f"by {-size:+.3g} s after {k / n:.0%} of the events" for size, k in zip(how[2:], cuts, strict=True))
+            return f"the residuals are steps rather than a drift: was the clock set {steps}?"
     return ""
 
 
