@@ -132,6 +132,16 @@ def test_a_clock_set_in_the_middle_is_no_drift(step: float) -> None:
         assert " set " in clock.evidence
 
 
+@pytest.mark.parametrize(("step", "at"), [(600.0, 0.9), (30.0, 0.1), (5.0, 0.5)])
+def test_a_clock_set_early_late_or_by_seconds_is_noticed(step: float, at: float) -> None:
+    for seed in (0, 4):
+        s = scene(seed)
+        clock = clock_from_shared_signal(
+            s.t_echem, s.y_echem, np.where(np.arange(s.t_source.size) > at * s.t_source.size, s.t_source + step, s.t_source), s.y_source
+        )
+        assert clock.status == "models_disagree"
+
+
 def test_noise_against_a_smooth_voltage_is_refused_whatever_falls_where() -> None:
     t = np.arange(0.0, 76_000.0, 30.0)
     for seed in range(30):

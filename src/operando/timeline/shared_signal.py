@@ -26,7 +26,7 @@ ALIKE = 0.7  # correlation below which they are not taken for the same signal
 STRAY = 0.2  # of the samples may be further off than noise and the rule of recording explain
 CLEAR = 2.5  # standard errors by which the best offset has to be better than another one
 FLOOR = 1e-3  # s; no two clocks are believed to be known better
-_SET = 8.0  # logarithm of the likelihood by which a clock set in between has to explain the record better than one that drifts
+_SET, _CLEARLY = 2.5, 8.0  # logarithms of the likelihood by which a clock set in between has to explain the record better than one that drifts
 _STEP = 2.5  # s; how far a clock has to have been set to be told from what drawing the signal between records gets wrong
 _COOL = 3.0  # how far the likelihood is flattened at least: edges of a few samples are never as sharp as they look
 _DRAWS = 100
@@ -427,13 +427,16 @@ def _judge(
         return "ambiguous", f"{stray:.0%} of the samples are further off than {allowed:.2g}: are these records of the same signal?"
     if abs(best.drift) > 0.97 * max_drift and math.sqrt(covariance[1, 1]) < 0.3 * max_drift:
         return "models_disagree", f"the drift is at the largest that was allowed ({max_drift * 1e6:.3g} ppm): was the clock set in between?"
-    words = _set_between(best, t, y, wide, max_drift) or _parts(best, covariance, t, y, max(wide, 120.0))
-    if words:
-        return "models_disagree", words
+    gain, words = _set_between(best, t, y, wide, max_drift)
+    parts = words if gain > _CLEARLY else _parts(best, covariance, t, y, max(wide, 120.0))
+    if parts:
+        return "models_disagree", parts
     for other in others:
         rival = _rival(best, other, t, y)
         if rival:
             return rival
+    if words:
+        return "models_disagree", words
     if sigma > max(10 * float(np.median(np.diff(t))), 30.0) or sigma > 0.35 * wide:
         return "no_edges", f"the signal changes too slowly to tell the offset better than {sigma:.2g} s"
     return "ok", f"no other offset comes near, and the parts of the record agree; 1 sigma is {sigma:.2g} s in the middle of the record"
@@ -446,7 +449,7 @@ def _noise(y: np.ndarray) -> float:
     return max(1.4826 * float(np.median(bend)) / math.sqrt(6), 0.3 * float(np.median(moving)) if moving.size else 0.0)
 
 
-def _set_between(best: _Fit, t: np.ndarray, y: np.ndarray, wide: float, max_drift: float) -> str:
+def _set_between(best: _Fit, t: np.ndarray, y: np.ndarray, wide: float, max_drift: float) -> tuple[float, str]:
     """Say whether a clock that was set at some moment explains the record better than one that drifts: two offsets against an offset and a drift."""
     level = dataclasses.replace(best, drift=0.0)
     inside = t[best.trace.known(best.moved(t), 0.0)]
@@ -455,7 +458,7 @@ def _set_between(best: _Fit, t: np.ndarray, y: np.ndarray, wide: float, max_drif
     times, values = _blocks(level, t, y, reach, 6000)
     number = times.shape[0]
     if times.size < LEAST or number < 6:
-        return ""
+        return 0.0, ""
     shifts = np.linspace(-reach, reach, 481)
     c, a, h = _profiles(level, times, values, shifts)
     cool = max(_COOL, _hanging_together(best, times, values))
@@ -469,15 +472,21 @@ def _set_between(best: _Fit, t: np.ndarray, y: np.ndarray, wide: float, max_drif
     drifting = float((cost[places, low] * (1 - share) + cost[places, low + 1] * share).sum(axis=1).min())
     before = np.cumsum(cost, axis=0)
     after = before[-1] - before
-    split = before[2:-3].min(axis=1) + after[2:-3].min(axis=1)
+    split = before[:-1].min(axis=1) + after[:-1].min(axis=1)
     k = int(np.argmin(split))
-    if (drifting - float(split[k])) / cool < _SET:
-        return ""
-    step = float(shifts[int(np.argmin(after[k + 2]))] - shifts[int(np.argmin(before[k + 2]))])
-    if abs(step) < _STEP:
-        return ""
-    share_of = (k + 3) / number
-    return f"the record is explained better by a clock that was set by {-step:+.3g} s after {share_of:.0%} of it than by any drift"
+    gain = (drifting - float(split[k])) / cool
+    if gain < _SET:
+        return 0.0, ""
+    step = float(shifts[int(np.argmin(after[k]))] - shifts[int(np.argmin(before[k]))])
+    clear = gain > _CLEARLY and 2 <= k < number - 3
+    # an edge is known no better than the records around it; with this much at stake by the edge of one block alone, that matters
+    drawn = float(np.quantile(np.diff(best.trace.t), 0.75)) if best.trace.rule == "linear" and not clear else 0.0
+    if abs(step) < max(_STEP, drawn):
+        return 0.0, ""
+    share_of = (k + 1) / number
+    return (
+        gain if 2 <= k < number - 3 else 0.0
+    ), f"the record is explained better by a clock that was set by {-step:+.3g} s after {share_of:.0%} of it than by any drift"
 
 
 def _parts(best: _Fit, covariance: np.ndarray, t: np.ndarray, y: np.ndarray, reach: float) -> str:
