@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from operando.config import read_config, read_recipe, read_yaml, recipe_names
 from operando.loaders import loaders
 from operando.loaders.presets import preset_names, read_preset
 from operando.loaders.registry import Loader
+from operando.reduction import parse_recipe
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 YAMLS = sorted(p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob("*.yaml"))
@@ -74,3 +76,21 @@ def test_the_data_is_found_as_a_package() -> None:
     assert {"beamtime.template.yaml", "beamtime.schema.json", "recipes"} <= {entry.name for entry in packaged.iterdir()}
     with as_file(packaged / "beamtime.schema.json") as path:
         assert json.loads(path.read_text(encoding="utf-8"))["title"] == "BeamtimeConfig"
+
+
+def test_what_the_readme_shows_can_be_used(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (FOLDER.parent / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) >= 3
+    recipes = 0
+    for number, block in enumerate(blocks):
+        if block.startswith("title:"):
+            (tmp_path / "beamtime.yaml").write_text(block, encoding="utf-8")
+            assert read_config(tmp_path / "beamtime.yaml").cells
+            continue
+        for line in [block] if not block.startswith("clock:") else block.splitlines():
+            (tmp_path / f"{number}.yaml").write_text(line, encoding="utf-8")
+            for value in read_yaml(tmp_path / f"{number}.yaml").values():
+                if isinstance(value, dict) and "recipe" in value:
+                    assert parse_recipe(value["recipe"], tmp_path)
+                    recipes += 1
+    assert recipes

@@ -45,6 +45,8 @@ class Reading:
     ----------
     beside
         Digest of what the files say that options name (a preset, a geometry): that is part of the key, where they lie is not.
+    absent
+        Of patterns that match no file (yet): what lies there instead.
     """
 
     source: str
@@ -57,6 +59,7 @@ class Reading:
     consumers: tuple[Consumer, ...]
     base: Path
     beside: str = ""
+    absent: tuple[ConfigError, ...] = ()
 
     def key(self, consumer: Consumer) -> str:
         """Stage key of the frames this reading gives a consumer, file contents aside; the zone and the clock are not part of it."""
@@ -114,7 +117,8 @@ def readings(config: BeamtimeConfig) -> list[Reading]:
     Raises
     ------
     ConfigError
-        A glob that matches nothing, an unknown loader or option; all of them in one message.
+        An unknown loader or option, no file at all; all of them in one message. A glob that matches nothing while others do is `absent`: files
+        arrive late.
     """
     base = config.folder
     found: dict[str, dict[str, Any]] = {}
@@ -127,7 +131,7 @@ def readings(config: BeamtimeConfig) -> list[Reading]:
                 loader = get_loader(settings["loader"], base)
                 check_options(loader, settings["options"], GENERAL_SOURCE_KEYS, file=f"{config.path} (source {source_name})")
                 settings["options"], settings["beside"] = _with_files(settings["options"], base, loader)
-                files = tuple(expand(settings["files"], base))
+                files, absent = _files_of(settings["files"], base)
             except ConfigError as error:
                 error.file = error.file or f"{config.path} (cell {cell}, series {name})"
                 if str(error) not in [str(p) for p in problems]:
@@ -144,13 +148,29 @@ def readings(config: BeamtimeConfig) -> list[Reading]:
                 _plain(vars(settings["times"])),
                 settings["zone"],
             )
-            entry = found.setdefault(identity, {**settings, "source": source_name, "loader": loader, "files": files, "consumers": []})
+            entry = found.setdefault(
+                identity, {**settings, "source": source_name, "loader": loader, "files": files, "absent": absent, "consumers": []}
+            )
             entry["consumers"].append(Consumer(cell, name, where, technique))
+    if found and not problems and not any(entry["files"] for entry in found.values()):
+        problems = list({str(error): error for entry in found.values() for error in entry["absent"]}.values())
     if problems:
         if len(problems) == 1:
             raise problems[0]
         raise ConfigError("the configuration cannot be used:\n" + "\n".join(str(p) for p in problems), file=config.path)
     return [Reading(base=base, **{**entry, "consumers": tuple(entry["consumers"])}) for entry in found.values()]
+
+
+def _files_of(patterns: Any, base: Path) -> tuple[tuple[Path, ...], tuple[ConfigError, ...]]:
+    """List the files of some patterns, and what is wrong with those that match none."""
+    files: dict[Path, None] = {}
+    absent: list[ConfigError] = []
+    for pattern in [patterns] if isinstance(patterns, str | Path) else patterns:
+        try:
+            files.update(dict.fromkeys(expand(pattern, base)))
+        except ConfigError as error:
+            absent.append(error)
+    return tuple(files), tuple(absent)
 
 
 def _with_files(options: Mapping[str, Any], base: Path, loader: Loader) -> tuple[dict[str, Any], str]:

@@ -126,16 +126,16 @@ def test_aligning_reads_no_spectrum(example: Path, signals_read: list[str], monk
 def test_electrochemistry_delivered_late(example: Path, read_files: list[str]) -> None:
     away = example.parent / "later"
     shutil.move(example.parent / "echem", away)
-    edit(example, "    echem: {from: cycler}\n", "")
     first = run(example)
-    assert first.ok
+    assert [str(p).splitlines()[0].endswith("no file matches") for p in first.problems] == [True], "said, and the rest is built"
+    assert any("no file matches" in problem for problem in op.check(example).problems)
     frames_ = op.open_beamtime(first.published)["A/xrd/frames"].to_dataset()
     assert ((frames_.flags.values & int(AlignmentFlag.UNALIGNED)) != 0).all(), "shown at once, without a voltage"
     assert frames_.time.values[2] == np.datetime64("2026-06-03T08:00:15", "ns"), "its clock is corrected all the same"
     shutil.move(away, example.parent / "echem")
-    edit(example, "    series:\n", "    echem: {from: cycler}\n    series:\n")
     read_files.clear()
     second = run(example)
+    assert second.ok
     assert sorted(read_files) == ["A_01_GCPL.mpt", "A_02_GCPL.mpt"], "no spectrum is read again"
     fresh = run(example, output=example.parent / "fresh.nxs")
     assert_same_content(second.published, fresh.published)
@@ -199,11 +199,10 @@ def test_a_naive_source_without_a_zone_is_refused_with_the_key(example: Path) ->
         run(example)
 
 
-def test_an_unknown_option_recipe_loader_and_glob_are_refused_before_anything_is_read(example: Path, read_files: list[str]) -> None:
+def test_an_unknown_option_recipe_and_loader_are_refused_before_anything_is_read(example: Path, read_files: list[str]) -> None:
     for old, new, words in (
         ("wavelength: 0.4133 angstrom", "wavelenght: 0.4133 angstrom", "wavelength"),
         ("loader: xrd-1d", "loader: xrd1d", "xrd-1d"),
-        ("files: xrd/*.xye", "files: xrd/*.xyz", "A_2026"),
         ("where: {cell: A}}", "where: {cell: A}, recipe: nmc9999}", "nmc9999"),
         ("offset: -37 s", "offset: -37 s, drift: 5 %", "drift"),
     ):
@@ -212,6 +211,19 @@ def test_an_unknown_option_recipe_loader_and_glob_are_refused_before_anything_is
         with pytest.raises(OperandoError, match=words):
             run(example)
         example.write_text(text)
+    assert read_files == []
+
+
+def test_a_glob_that_matches_nothing_is_told_and_no_file_at_all_is_refused(example: Path, tmp_path: Path, read_files: list[str]) -> None:
+    edit(example, "files: xrd/*.xye", "files: xrd/*.xyz")
+    outcome = run(example)
+    assert "A_2026" in str(outcome.problems[0])
+    assert not outcome.ok
+    for folder in [p for p in example.parent.iterdir() if p.is_dir()]:
+        shutil.rmtree(folder)
+    read_files.clear()
+    with pytest.raises(OperandoError, match="no file matches"):
+        run(example, output=tmp_path / "none.nxs")
     assert read_files == []
 
 

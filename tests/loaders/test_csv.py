@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import operando as op
 from operando.contract import LoaderError, OperandoError, canonical, faults
 from operando.loaders import bdf, csv
 
@@ -501,3 +502,33 @@ def test_broken_files_raise_nothing_but_our_errors(shared_data, tmp_path, name):
         csv.claims(path)
         said = complaint(path)
         assert said is None or os.fspath(path) in said
+
+
+@pytest.mark.parametrize("counter", ["half", "net"])
+@pytest.mark.parametrize("name", ["Capacity (mAh)", "Charge (mAh)", "Net Capacity (mAh)", "(Q-Qo)/mA.h"])
+def test_what_a_counter_counts_is_found_by_the_current(name: str, counter: str, tmp_path: Path) -> None:
+    """1 mA for 1 h up, 1 h down, twice: whatever the column is called, the net charge is the integral of the current."""
+    rows, second, net = ["Date Time,Voltage (V),Current (mA)," + name], 0, 0.0
+    for current in (1, -1, 1, -1):
+        begin = net
+        for _ in range(360):
+            stamp = np.datetime64("2026-07-01T09:00:00") + np.timedelta64(second, "s")
+            shown = net if counter == "net" else abs(net - begin)
+            rows.append(f"{str(stamp).replace('T', ' ')},{3.4 + 0.3 * net:.5f},{current},{shown:.6f}")
+            second, net = second + 10, net + current * 10 / 3600
+    (tmp_path / "cell.csv").write_text("\n".join(rows) + "\n")
+    ds = op.load(tmp_path / "cell.csv", "csv", technique="echem", timezone="UTC")
+    charge = ds["charge"].values / 3.6
+    assert charge.max() - charge.min() == pytest.approx(1.0, abs=0.01)
+    assert abs(charge[-1] - charge[0]) < 0.01
+    assert "charge_doubt" not in ds.attrs
+
+
+def test_a_counter_that_the_current_contradicts_is_doubted(tmp_path: Path) -> None:
+    second = np.arange(0, 7200, 10)
+    current = np.where(second < 3600, 1.0, -1.0)
+    counter = 1000 * np.abs(np.where(second < 3600, second, 7200 - second)) / 3600  # uAh under the name of mAh
+    rows = [f"{t},{3.4 + 1e-5 * t:.4f},{i},{q:.4f}" for t, i, q in zip(second, current, counter, strict=True)]
+    (tmp_path / "cell.csv").write_text("time/s,Voltage (V),Current (mA),Net Charge (mAh)\n" + "\n".join(rows) + "\n")
+    ds = op.load(tmp_path / "cell.csv", "csv", technique="echem", timezone="UTC", start="2026-07-01T09:00:00")
+    assert "is the unit right" in ds.attrs["charge_doubt"]

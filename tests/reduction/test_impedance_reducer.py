@@ -106,6 +106,8 @@ def test_what_a_recipe_gets_wrong_is_said() -> None:
         ({"circuit": "R0-p(R1,CPE1)", "names": {"R0": "arc_1_resistance"}}, "two observables are to be called"),
         ({"circuit": "R0-p(R1,CPE1)", "names": {"R1": "charge_transfer_resistance"}}, "'R1', which belongs to arc_1"),
         ({"circuit": "R0-p(R1,CPE1)", "names": {"R0": "time"}}, "keeps for something else"),
+        ({"circuit": "R0-p(R1,CPE1)", "names": {"R0": "same", "arc_1": "same"}}, "two are to be called"),
+        ({"circuit": "R0-p(R1", "CPE1)": None}, "torn at a comma"),
         ({"circuit": ["R0-p(R1,CPE1)", "R0"], "start": {"R0": 1.0}}, "belong to one circuit"),
         ({"electrodes": ["we"]}, "electrodes names what was not measured"),
     ):

@@ -62,3 +62,13 @@ def test_a_second_cycler_among_the_series_does_not_rule() -> None:
     told = summarise("A/potentiostat", annotate(second, align_frames(second[["voltage"]].drop_vars(["flags", "soc"]), timeline)), timeline)
     assert told.sentence == "360 of 360 frames lie inside the electrochemistry."
     assert summarise("A/echem", timeline, None).sentence.endswith("the timeline of this cell.")
+
+
+def test_frames_that_carry_several_flags_are_counted_once() -> None:
+    e = echem()
+    two = e.isel(time=np.r_[0:50, 300:720])  # a pause from 490 to 3000 s
+    timeline = echem_timeline(two.drop_vars([n for n in two.coords if n not in ("time", "source_time", "exposure", "segment")]), None, max_gap=60.0)
+    s = stream(frames(shift=-60.0), annotate(two, timeline))
+    assert s.flags["PARTIAL"] + s.flags["PAUSE"] + s.flags["OUTSIDE"] > 20 - s.whole > 0
+    assert s.not_inside == 20 - s.whole
+    assert s.sentence.startswith(f"{s.whole} of 20 frames lie inside")

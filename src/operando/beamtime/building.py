@@ -94,6 +94,7 @@ def run(
     check_recipes(config, everything)
     for reading in everything:
         check_clock(reading)
+        outcome.problems += [error for error in reading.absent if str(error) not in map(str, outcome.problems)]
     with Store(live).writing() as writer:
         identities = FileIdentities(live, rehash=rehash)
         for reading in everything:

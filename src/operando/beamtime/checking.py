@@ -51,7 +51,7 @@ def check(config: str | Path | BeamtimeConfig, output: str | Path | None = None,
         check_clock(reading)
     scanned: dict[plan.Consumer, list[xr.Dataset]] = {}
     there: dict[plan.Consumer, dict[str, set[str]]] = {}
-    problems: list[str] = []
+    problems: list[str] = list(dict.fromkeys(str(error) for reading in everything for error in reading.absent))
     channels = clocks.channels_of(everything)
     for reading in everything:
         progress.stage(f"look at {reading.source}", len(reading.files))

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 TECHNIQUES = ("echem",)
-VERSION = "2"
+VERSION = "3"
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 TECHNIQUES = ("echem", "sensor")
-VERSION = "2"
+VERSION = "3"
 
 _DIALECTS: tuple[tuple[str, frozenset[str]], ...] = (
     ("Landt csv export", frozenset("channel_index cycle_index step_index test_time step_time current voltage".split())),

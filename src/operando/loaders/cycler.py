@@ -237,6 +237,7 @@ class Echem:
     notes: dict[str, str]
 
 
+_WRONG, _RIGHT = 0.25, 0.1  # share by which counted and integrated charge differ: not the same thing, the same thing
 INTERVALS = ("instant", "ending", "starting")
 
 
@@ -288,8 +289,15 @@ def echem(
     flowed = None
     if current is not None and seconds is not None and n > 1:
         flowed = np.maximum(np.abs(current), np.abs(np.roll(current, 1))) * np.abs(np.diff(seconds, prepend=seconds[:1]))
+    turns = begins
+    if current is not None:
+        turns = begins | boundaries(n, [np.sign(np.nan_to_num(current))])
     if charge is not None:
         net, notes["charge_from"] = net_from_signed(charge, begins, flowed), "net charge of the instrument"
+        if current is not None and states is None and _off(net, current, seconds, either=current_sign is None) > _WRONG:
+            other = net_from_sign(charge, np.sign(np.nan_to_num(current)), turns)
+            if _off(other, current, seconds) < _RIGHT:
+                net, notes["charge_from"] = other, "counter of each half cycle with the sign of the current, although its name says net charge"
     elif charge_capacity is not None or discharge_capacity is not None:
         net, notes["charge_from"] = (
             net_charge(charge_capacity, discharge_capacity, begins),
@@ -310,6 +318,14 @@ def echem(
             net, notes["charge_from"] = net_from_signed(capacity, begins, flowed), "signed capacity counter, added up over its resets"
         elif known is not None and known.any():
             net, notes["charge_from"] = net_from_sign(capacity, known, begins), "capacity counter with the sign of the step, added up over its resets"
+            if current is not None and _off(net, current, seconds) > _WRONG:
+                other = net_from_signed(capacity, begins, flowed)
+                if _off(other, current, seconds) < _RIGHT:
+                    net, notes["charge_from"] = other, "net charge of the instrument: its capacity counter falls on discharge"
+    if net is not None and current is not None and (off := _off(net, current, seconds)) > _WRONG:
+        notes["charge_doubt"] = (
+            f"the counter ({notes['charge_from']}) and the current times the time differ by {off:.0%}: is the unit right, or which columns are meant?"
+        )
     if interval not in INTERVALS:
         raise LoaderError("interval is not known", found=repr(interval), expected=", ".join(INTERVALS))
     out: dict[str, tuple[Any, ...]] = {"voltage": ("time", voltage, "V", {"sampling": "continuous"})}
@@ -327,6 +343,34 @@ def echem(
     if states is not None:
         out["step_type"] = ("time", states.astype(object), None)
     return Echem(out, np.where(bad, int(Quality.CORRUPT), 0).astype(np.int32), notes)
+
+
+def _off(net: np.ndarray, current: np.ndarray, seconds: np.ndarray | None, *, either: bool = False) -> float:
+    """Give the difference between counted charge and integrated current, half cycle by half cycle, as a share of what flowed.
+
+    0 where that cannot be told: the current has one sign only, or a pause hides what flowed. `either`: a reversed sign is no difference.
+    """
+    if seconds is None or len(net) < 20 or not ((current > 0).any() and (current < 0).any()):
+        return 0.0
+    passed = np.diff(seconds)
+    whole = np.nan_to_num(current)
+    flowing = passed[(whole[1:] != 0) & (passed > 0)]
+    usual = (passed > 0) & (passed <= 20 * float(np.median(flowing if flowing.size else [1.0])))
+    same = np.sign(whole[1:]) == np.sign(whole[:-1])
+    ok = usual & same & (whole[1:] != 0)
+    if ok.sum() < 20:
+        return 0.0
+    steps, counts = np.where(ok, 0.5 * (whole[1:] + whole[:-1]) * passed, 0.0), np.where(ok, np.diff(net), 0.0)
+    signs = np.sign(whole)
+    there = np.where(signs != 0, np.arange(len(signs)), 0)
+    held = signs[np.maximum.accumulate(there)]  # a rest does not end a half cycle
+    run = np.cumsum(held[1:] != held[:-1])
+    by_current, by_counter = np.bincount(run, weights=steps), np.bincount(run, weights=counts)
+    total = float(np.abs(by_current).sum())
+    if total <= 0:
+        return 0.0
+    off = float(np.abs(by_counter - by_current).sum()) / total
+    return min(off, float(np.abs(by_counter + by_current).sum()) / total) if either else off
 
 
 def _numbering(values: np.ndarray) -> np.ndarray:

@@ -43,7 +43,7 @@ def expand(patterns: str | Path | Sequence[str | Path], base: Path = Path()) -> 
                 "no file matches",
                 file=full,
                 found=f"{folder} holds {', '.join(there) or 'nothing'}" + (" ..." if len(there) == 6 else ""),
-                hint="write / between folders, not \\" if "\\" in str(pattern) else "correct files:",
+                hint="write / between folders, not \\" if "\\" in str(pattern) else "correct files: (or let the files arrive: what is there is done)",
             )
         found.update(dict.fromkeys(files))
     return list(found)

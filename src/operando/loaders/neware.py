@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 TECHNIQUES = ("echem",)
-VERSION = "2"
+VERSION = "3"
 
 _WALL_CLOCK_NDA = frozenset({26, 28, 29})
 _ADDED_UP_NDA = frozenset({1, 3, 4})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,11 @@ def parse_recipe(spec: str | Path | Mapping[str, Any], base: Path | None = None,
         try:
             stages.append(Stage(made, made.recipe.model_validate(settings)))
         except ValidationError as error:
-            problems += [f"{label}{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
+            for fault in error.errors():
+                name = ".".join(str(p) for p in fault["loc"])
+                torn = fault["type"] == "extra_forbidden" and fault["input"] is None and re.search(r"[^a-z0-9_]", name)
+                said = "a piece of text that was torn at a comma: put all of it in quotes" if torn else fault["msg"].removeprefix("Value error, ")
+                problems.append(f"{label}{name}: {said}" if name else f"{label}{said}")
         problems += [
             label + fault for fault in _chain_faults(made, available, techniques, [s.reducer for s in stages if s.reducer is not made], failed)
         ]

@@ -116,6 +116,8 @@ class Stream:
         What its stamps say (`audit_times`).
     estimates
         Clocks that were found for it.
+    whole
+        How many frames lie wholly inside the electrochemistry and in no pause of it.
     """
 
     address: str
@@ -140,6 +142,7 @@ class Stream:
     missing: list[tuple[float, float]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     estimates: list[Estimate] = field(default_factory=list)
+    whole: int = 0
 
     @property
     def clock_unknown(self) -> bool:
@@ -154,7 +157,7 @@ class Stream:
     @property
     def not_inside(self) -> int:
         """How many frames do not lie wholly inside the electrochemistry; the timeline's own pauses are no frames that miss it."""
-        return 0 if self.rules else sum(self.flags.get(name, 0) for name in ("OUTSIDE", "PAUSE", "PARTIAL"))
+        return 0 if self.rules else self.frames - self.whole
 
     @property
     def alarming(self) -> bool:
@@ -408,9 +411,9 @@ def summarise(address: str, aligned: xr.Dataset, echem: xr.Dataset | None) -> St
         backward=int((np.diff(source) < 0).sum()),
         duplicates=int((np.diff(source) == 0).sum()),
         missing=[piece for piece, k in zip(pieces, first, strict=True) if gone[k]],
+        whole=int(((flags & int(AlignmentFlag.OUTSIDE | AlignmentFlag.PAUSE | AlignmentFlag.PARTIAL)) == 0).sum()),
     )
-    if aligned.attrs.get("time_doubt"):
-        stream.advice.append(str(aligned.attrs["time_doubt"]))
+    stream.advice += [str(aligned.attrs[doubt]) for doubt in ("time_doubt", "voltage_doubt", "charge_doubt") if aligned.attrs.get(doubt)]
     stream.findings = audit_times(aligned, None if stream.rules else echem)
     _judge(stream, echem, begins, ends)
     return stream
@@ -435,12 +438,12 @@ def _judge(stream: Stream, echem: xr.Dataset | None, begins: np.ndarray, ends: n
         time = echem["time"].values.astype("datetime64[ns]").astype(np.int64) * 1e-9
         before, after = float(time.min()) - stream.begin, stream.end - float(time.max())
         longer = [f"{duration(by)} {word}" for by, word in ((before, "before it"), (after, "after it")) if by > 0]
-        inside = n - outside - partial - pause
+        inside = stream.whole
         runs = f"; the log runs on {' and '.join(longer)}, as logs do" if longer else f", {outside} outside"
         also = [f"{number} {words}" for number, words in ((partial, "only partly"), (pause, "in a pause of it")) if number]
         stream.sentence = ", ".join([f"{inside} of {n} rows lie inside the electrochemistry", *also]) + runs + "."
     else:
-        said = [f"{n - outside - partial - pause} of {n} frames lie inside the electrochemistry"]
+        said = [f"{stream.whole} of {n} frames lie inside the electrochemistry"]
         for number, words in ((partial, "only partly"), (outside, "outside"), (pause, "in a pause of it")):
             if number:
                 said.append(f"{number} {words}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 import numpy as np
 import xarray as xr
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from operando.config import Recipe
 from operando.contract import ConfigError
@@ -28,6 +29,38 @@ _TAKEN = frozenset(
     "voltage current charge soc cycle half_cycle step direction coverage".split()
 )
 _WORDS = {"R": "resistance", "tau": "time_constant", "C": "capacitance", "L": "inductance", "sigma": "warburg_coefficient", "Q": "q", "n": "exponent"}
+
+
+def _circuits(recipe: ImpedanceRecipe) -> list[Circuit]:
+    if recipe.circuit is None:
+        return []
+    texts = list(AUTO) if recipe.circuit == "auto" else [recipe.circuit] if isinstance(recipe.circuit, str) else recipe.circuit
+    candidates = [Circuit.parse(text) for text in texts]
+    if not candidates:
+        raise ConfigError("circuit: is an empty list", hint="circuit: null for none")
+    if len(candidates) > 1 and (recipe.start or recipe.bounds):
+        raise ConfigError("start: and bounds: belong to one circuit", found=f"{len(candidates)} circuits to choose from", hint="name one circuit")
+    return candidates
+
+
+def _check_names(circuit: Circuit, names: Mapping[str, str]) -> None:
+    """See that every name is of something in the circuit, is one that the store can keep, and is given once."""
+    arcs = circuit.arcs
+    inside = {circuit.parameters[k]: number for number, arc in enumerate(arcs, 1) for k in (arc.resistance, *arc.bridge)}
+    known = {*(p for p in circuit.parameters if p not in inside), *(f"arc_{k}" for k in range(1, len(arcs) + 1))}
+    unknown = [key for key in names if key not in known]
+    if unknown:
+        one = inside.get(unknown[0])
+        why = f"which belongs to arc_{one}" if one else f"which the circuit {circuit.text} does not have"
+        raise ConfigError(f"names: holds {unknown[0]!r}, {why}", expected=", ".join(sorted(known)))
+    for name in names.values():
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise ConfigError("names: a name is lower case, digits and '_'", found=name)
+        if name in _TAKEN or name.endswith(("_errors", "_systematic")):
+            raise ConfigError("names: a name that the store keeps for something else", found=name)
+    twice = [name for name in names.values() if list(names.values()).count(name) > 1]
+    if twice:
+        raise ConfigError(f"names: two are to be called {twice[0]!r}", expected="a name of its own for each")
 
 
 class ImpedanceRecipe(Recipe):
@@ -60,6 +93,17 @@ class ImpedanceRecipe(Recipe):
         description="interpolate each frequency between neighbouring sweeps to the middle of the sweep, for cells that change meanwhile",
     )
     diffusion_length: float | None = Field(default=None, gt=0, description="length of diffusion in um: gives diffusion_coefficient from Ws or Wo")
+
+    @model_validator(mode="after")
+    def _circuits_and_names_fit(self) -> Self:
+        """Read the circuits before anything is built, and see that names are of what they hold."""
+        try:
+            circuits = _circuits(self)
+            if len(circuits) == 1 and isinstance(self.circuit, str):
+                _check_names(circuits[0], self.names)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
 
 
 @reducer(
@@ -151,12 +195,7 @@ def _in_range(recipe: ImpedanceRecipe, frequency: np.ndarray, z: np.ndarray) -> 
 def _chosen(recipe: ImpedanceRecipe, frequency: np.ndarray, z: np.ndarray) -> tuple[Circuit | None, dict[str, float]]:
     if recipe.circuit is None:
         return None, {}
-    texts = list(AUTO) if recipe.circuit == "auto" else [recipe.circuit] if isinstance(recipe.circuit, str) else recipe.circuit
-    candidates = [Circuit.parse(text) for text in texts]
-    if not candidates:
-        raise ConfigError("circuit: is an empty list", hint="circuit: null for none")
-    if len(candidates) > 1 and (recipe.start or recipe.bounds):
-        raise ConfigError("start: and bounds: belong to one circuit", found=f"{len(candidates)} circuits to choose from", hint="name one circuit")
+    candidates = _circuits(recipe)
     if len(candidates) == 1:
         return candidates[0], {}
     return choose_circuit(frequency, z[..., 0], candidates, weights=recipe.weights)
@@ -296,18 +335,7 @@ class _Table:
 def _circuit_observables(table: _Table, circuit: Circuit, fits: list[Fit], recipe: ImpedanceRecipe, area: Any, noise: np.ndarray) -> None:
     """Name and add what the circuit gives: arcs first, then every other parameter."""
     arcs = circuit.arcs
-    inside = {circuit.parameters[k]: number for number, arc in enumerate(arcs, 1) for k in (arc.resistance, *arc.bridge)}
-    known = {*(p for p in circuit.parameters if p not in inside), *(f"arc_{k}" for k in range(1, len(arcs) + 1))}
-    unknown = [key for key in recipe.names if key not in known]
-    if unknown:
-        one = inside.get(unknown[0])
-        why = f"which belongs to arc_{one}" if one else f"which the circuit {circuit.text} does not have"
-        raise ConfigError(f"names: holds {unknown[0]!r}, {why}", expected=", ".join(sorted(known)))
-    for name in recipe.names.values():
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            raise ConfigError("names: a name is lower case, digits and '_'", found=name)
-        if name in _TAKEN or name.endswith(("_errors", "_systematic")):
-            raise ConfigError("names: a name that the store keeps for something else", found=name)
+    _check_names(circuit, recipe.names)
     theta = np.array([fit.theta for fit in fits])
     spread = np.array([np.sqrt(np.diag(fit.covariance)) for fit in fits])
     taken: set[int] = set()
