@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def export(store: str | Path, path: str, output: str | Path, *, overwrite: bool 
     """Write one product, frame by frame with its alignment, whole or not at all.
 
     Times are written in UTC, ISO 8601. In tables each column's name carries its unit, `voltage (V)`. A signal over an axis becomes one column
-    per point of the axis, after the columns with one value per frame; further signals over an axis are in the netCDF form only.
+    per point of the axis, after the columns with one value per frame; complex numbers become two columns. What no row can hold (three dims, a table
+    of another length beside the rows) is in the netCDF form only: a warning names it.
 
     Parameters
     ----------
@@ -66,6 +68,8 @@ def export(store: str | Path, path: str, output: str | Path, *, overwrite: bool 
         if form == ".nc":
             _netcdf(ds, output)
             return output
+        if form in (".parquet", ".csv") and (left := not_in_tables(ds)):
+            warnings.warn(f"{output.name}: a table cannot hold {', '.join(left)}; {address} as .nc holds all of it", stacklevel=2)
         if form == ".parquet":
             _parquet(ds, temporary)
         elif form == ".bdf.csv":
@@ -114,27 +118,54 @@ def _tables(ds: xr.Dataset) -> Iterator[dict[str, np.ndarray]]:
     dim = "time" if "time" in ds.dims else next(iter(ds.dims), None)
     if dim is None:
         raise ConfigError("the product is no table", found=str(dict(ds.sizes)))
-    technique = TECHNIQUES.get(str(ds.attrs.get("technique")))
     flat = [n for n, v in ds.variables.items() if v.dims == (dim,)]
     flat.sort(key=lambda n: n != "time")
-    wide = [n for n, v in ds.data_vars.items() if v.dims[:1] == (dim,) and v.ndim == 2 and str(n) in (technique.signals if technique else ())][:1]
+    wide = [n for n in _signals_first(ds) if ds[n].dims[:1] == (dim,) and ds[n].ndim == 2]
     for start in range(0, ds.sizes[dim], _ROWS):
         some = ds[[*flat, *wide]].isel({dim: slice(start, start + _ROWS)}).load()
         table: dict[str, np.ndarray] = {}
         for name in flat:
-            var = some[name].variable
-            if var.dtype.kind == "c":
-                table[_column(f"{name}_real", var)], table[_column(f"{name}_imag", var)] = var.values.real, var.values.imag
-            else:
-                table[_column(str(name), var)] = var.values
+            for label, values in _real(_column(str(name), some[name].variable), some[name].values):
+                table[label] = values
         for name in wide:
             axis = str(some[name].dims[1])
             values = some[name].values
-            where = some[axis].values if axis in some.coords else np.arange(values.shape[1])
-            unit = some[axis].attrs.get("units", "") if axis in some.coords else ""
+            fixed = axis in some.coords and some[axis].dims == (axis,)
+            where = some[axis].values if fixed else np.arange(values.shape[1])
+            unit = some[axis].attrs.get("units", "") if fixed else ""
+            own = some[name].attrs.get("units", "")
             for j, x in enumerate(where):
-                table[f"{name} at {axis}={x:.10g}{' ' + unit if unit not in ('', '1') else ''}"] = values[:, j]
+                at = f"{x:.10g}" if np.issubdtype(np.asarray(where).dtype, np.number) else str(x)
+                label = f"{name} at {axis}={at}{' ' + unit if unit not in ('', '1') else ''}"
+                if len(wide) > 1 and own not in ("", "1"):
+                    label += f" ({own})"
+                for one, column in _real(label, values[:, j]):
+                    table[one] = column
         yield table
+
+
+def _signals_first(ds: xr.Dataset) -> list[str]:
+    """Order what has two dims: the technique's own signal, then what belongs to it (frequencies, errors)."""
+    technique = TECHNIQUES.get(str(ds.attrs.get("technique")))
+    signals = technique.signals if technique else ()
+    names = [str(n) for n in ds.variables if str(n) not in ds.dims and ds[n].ndim == 2 and ds[n].dtype.kind in "iufcb"]
+    return sorted(names, key=lambda n: n not in signals)
+
+
+def _real(label: str, values: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Write a complex column as two: tables hold real numbers."""
+    if values.dtype.kind != "c":
+        return [(label, values)]
+    name, unit = (label.rsplit(" (", 1) + [""])[:2] if label.endswith(")") else (label, "")
+    tail = f" ({unit}" if unit else ""
+    return [(f"real part of {name}{tail}", values.real), (f"imaginary part of {name}{tail}", values.imag)]
+
+
+def not_in_tables(ds: xr.Dataset) -> list[str]:
+    """Name what a product holds that its table cannot: more than two dims, and axes other than that of the rows."""
+    dim = "time" if "time" in ds.dims else next(iter(ds.dims), None)
+    shown = {*(str(n) for n, v in ds.variables.items() if v.dims == (dim,)), *(n for n in _signals_first(ds) if ds[n].dims[:1] == (dim,))}
+    return [str(n) for n in ds.data_vars if str(n) not in shown and ds[n].ndim]
 
 
 def _bdf(ds: xr.Dataset, output: Path) -> Iterator[dict[str, np.ndarray]]:

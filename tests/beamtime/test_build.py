@@ -221,6 +221,7 @@ def test_a_glob_that_matches_nothing_is_told_and_no_file_at_all_is_refused(examp
     assert not outcome.ok
     for folder in [p for p in example.parent.iterdir() if p.is_dir()]:
         shutil.rmtree(folder)
+    (example.parent / "temperature.csv").unlink()
     read_files.clear()
     with pytest.raises(OperandoError, match="no file matches"):
         run(example, output=tmp_path / "none.nxs")

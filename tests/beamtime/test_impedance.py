@@ -6,12 +6,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
 import operando as op
 from operando import beamtime
 from operando.contract import AlignmentFlag
+from operando.export import export
 from operando.timeline.echem import track_of
 
 
@@ -90,3 +92,16 @@ def test_triggers_and_sweeps_give_the_clock_of_the_control_computer(folder: Path
     assert estimate.applied
     assert abs(estimate.clock.offset + 37.38) < 1.96 * estimate.clock.uncertainty  # truth.json at the first trigger
     assert estimate.clock.uncertainty < 0.3
+
+
+def test_tables_hold_spectra_as_real_numbers_with_their_frequencies(built: xr.DataTree, folder: Path, tmp_path: Path) -> None:
+    store = folder / "beamtime.nxs"
+    export(store, "A/eis/frames", tmp_path / "eis.csv")
+    export(store, "A/eis/frames", tmp_path / "eis.parquet")
+    eis, table = built["A/eis/frames"].ds, pd.read_csv(tmp_path / "eis.csv")
+    np.testing.assert_allclose(table["real part of impedance at point=3 (ohm)"], eis["impedance"].values.real[:, 3])
+    np.testing.assert_allclose(table["imaginary part of impedance at point=3 (ohm)"], eis["impedance"].values.imag[:, 3])
+    np.testing.assert_allclose(table["frequency at point=3 (Hz)"], eis["frequency"].values[:, 3])
+    assert pd.read_parquet(tmp_path / "eis.parquet").shape == table.shape
+    export(store, "A/echem/differential", tmp_path / "differential.csv")
+    assert pd.read_csv(tmp_path / "differential.csv").filter(like="differential_capacity at").shape[1] > 100
