@@ -12,7 +12,7 @@ from operando.timeline.report import Stream
 def stream(technique: str, **flags: int) -> Stream:
     return Stream(
         address=f"A/{technique}", technique=technique, frames=10, begin=0.0, end=100.0, spans=[(0.0, 100.0)], gaps=[], cadence=10.0, exposure=0.0,
-        sigma=0.0, zone="UTC", clock="as stamped", origin="header", flags=flags, segments=1, backward=0, duplicates=0,
+        sigma=0.0, zone="UTC", clock="as stamped", origin="header", flags=flags, segments=1, backward=0, duplicates=0, whole=10 - sum(flags.values()),
     )  # fmt: skip
 
 

@@ -137,12 +137,12 @@ class Stream:
     segments: int
     backward: int
     duplicates: int
+    whole: int
     sentence: str = ""
     advice: list[str] = field(default_factory=list)
     missing: list[tuple[float, float]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     estimates: list[Estimate] = field(default_factory=list)
-    whole: int = 0
 
     @property
     def clock_unknown(self) -> bool:
