@@ -11,12 +11,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
 import operando as op
 from operando.cli import main
+from operando.export import not_in_tables
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,13 @@ def test_export_forms_hold_the_same_numbers(folder: Path, capsys: pytest.Capture
     assert loaded.sizes["time"] == records.sizes["time"]
     assert loaded.voltage.values == pytest.approx(records.voltage.values, abs=1e-9)
     capsys.readouterr()
+
+
+def test_what_a_table_cannot_hold_is_named() -> None:
+    ds = xr.Dataset(
+        {"impedance": (("time", "point", "electrode"), np.ones((2, 3, 2), complex)), "noise": ("time", np.ones(2))}, coords={"time": np.arange(2)}
+    )
+    assert not_in_tables(ds) == ["impedance"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import json
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -385,7 +386,11 @@ def _some(names: list[str], width: int = 90) -> str:
 def _export(args: argparse.Namespace) -> int:
     from operando.export import export
 
-    written = export(args.store, args.path, args.output, overwrite=args.overwrite)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        written = export(args.store, args.path, args.output, overwrite=args.overwrite)
+    for warning in said:
+        print(f"operando export: {warning.message}", file=sys.stderr)
     print(written)
     return 0
 

@@ -51,7 +51,7 @@ def build(
     Raises
     ------
     ConfigError
-        beamtime.yaml cannot be used.
+        beamtime.yaml cannot be used; or, after everything else was built, a pattern matches no file (yet).
     ClockError, ContractError, StoreError
         After everything else was built.
     """
