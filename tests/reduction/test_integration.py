@@ -142,3 +142,9 @@ def test_what_cannot_be_integrated_is_said(geometry: Any, tmp_path: Path) -> Non
         Integrator(geometry, mask=np.zeros((3, 3)))
     with pytest.raises(ContractError, match="the frames are not of the detector's shape"):
         Integrator(geometry, points=50).integrate(np.zeros((2, 4, 4)))
+
+
+def test_a_file_that_says_no_wavelength_is_no_geometry(tmp_path: Path) -> None:
+    (tmp_path / "empty.poni").write_text("")
+    with pytest.raises(ConfigError, match="no wavelength"):
+        Integrator(tmp_path / "empty.poni", shape=(10, 10))

@@ -105,6 +105,8 @@ class Integrator:
         if points < 2:
             raise ConfigError("too few points", found=points, expected="at least 2")
         self._ai = _geometry(geometry)
+        if not self._ai.wavelength:  # pyFAI takes an empty file for a detector at 1 m, without a wavelength
+            raise ConfigError("the geometry gives no wavelength", file=str(geometry)[:200], expected="a .poni file with Wavelength: in metres")
         self.shape: tuple[int, int] = tuple(shape or self._ai.detector.shape or ())
         if len(self.shape) != 2:
             raise ConfigError("the geometry does not say how many pixels there are", found=str(geometry), hint="give shape=(rows, columns)")

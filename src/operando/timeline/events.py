@@ -340,6 +340,7 @@ def _hidden(best: _Fit, latest: np.ndarray, within: np.ndarray, source: np.ndarr
     delay: triggers of the beginnings fit the ends as sharply.
     """
     within = np.minimum(within, 600.0)
+    usual = float(np.median(within[within > 0]))
     since = source - float(source[0] + source[-1]) / 2
     moved = source + best.drift * since
     if latest.size * moved.size > 4_000_000:
@@ -361,11 +362,11 @@ def _hidden(best: _Fit, latest: np.ndarray, within: np.ndarray, source: np.ndarr
         fits = ((there[None, :] <= latest[:, None] + best.tolerance) & (there[None, :] >= (latest - within)[:, None] - best.tolerance)).any(axis=0)
         inside = (there >= (latest - within).min()) & (there <= latest.max())
         its, chance = int(fits.sum()), min(float((within + 2 * best.tolerance).sum()) / span, 1.0)
-        tries = max(2 * search if search is not None else span, away) / max(float(np.median(within[within > 0])), best.tolerance)
+        tries = max(2 * search if search is not None else span, away) / max(usual, best.tolerance)
         if its >= RIVAL * best.count and its >= RIVAL * max(int(inside.sum()), 1) and tries * _poisson_tail(its, chance * source.size) < SURE:
             return "ambiguous", (
                 f"{its} events fit an offset about {at[k] - best.offset:+.4g} s away as well, where steps of the current are known only within "
-                f"{np.median(within[within > 0]):.3g} s: name what the events are (echem: eis, or a list), or say roughly where to look"
+                f"{usual:.3g} s: name what the events are (echem: eis, or a list), or say roughly where to look"
             )
     return None
 
