@@ -89,7 +89,7 @@ def parse_recipe(spec: str | Path | Mapping[str, Any], base: Path | None = None,
             continue
         label = f"stage {number} ({made.name}): " if chain else f"{made.name}: "
         try:
-            stages.append(Stage(made, made.recipe.model_validate(settings)))
+            stages.append(Stage(made, made.recipe.model_validate(settings, context={"base": base})))
         except ValidationError as error:
             for fault in error.errors():
                 name = ".".join(str(p) for p in fault["loc"])

@@ -1,0 +1,333 @@
+"""The reducer `phase-fractions`: whole-pattern fits of a series of diffraction patterns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from operando.contract import ConfigError, ContractError, Quality
+from operando.reduction.interface import Products, reducer
+from operando.reduction.phases.engine import NOT_FITTED, STATUS, Engine, Fit
+from operando.reduction.phases.profile import FIXED
+from operando.reduction.phases.recipe import PhasesRecipe
+from operando.reduction.phases.sequence import INDISTINCT, Fitted, fit_sequence
+
+_DARK = 0.02  # share of the usual monitor below which there was no beam
+_FLAGS = {"held": 1, "indistinct": 2, "at_bound": 4}
+_FRAME_FLAGS = {"iteration_cap": 1, "stalled": 2, "not_fitted": 4, "at_bound": 8, "passes_disagree": 16, "indistinct": 32}
+
+
+@dataclass
+class _State:
+    """What goes from one batch to the next."""
+
+    engine: Engine
+    grid: np.ndarray
+    last: Fit | None
+
+
+@reducer("phase-fractions", technique="xrd", kind="forward", products=("observables", "reduced"), recipe=PhasesRecipe, version="1")
+def phase_fractions(frames: xr.Dataset, recipe: PhasesRecipe, state: _State | None = None) -> Products:
+    """Fit the whole pattern of every frame with the phases of the recipe.
+
+    Amounts, lattices and widths are refined by least squares frame by frame, warm from the frame before and, within a batch, backward from the frame
+    after; a phase that does not stand out from the noise keeps its lattice and width. Frames that are dark, damaged or empty give NaN.
+
+    Parameters
+    ----------
+    frames
+        Patterns: `intensity` (time, q) with `intensity_errors` where known (else they are taken for counts), `q` in 1/angstrom or `two_theta` in deg.
+        The wavelength (angstrom) is the recipe's or `attrs["wavelength"]`, with K-alpha 2 beside it where the file says so.
+    recipe
+        Phases, instrument, background.
+
+    Returns
+    -------
+    Products
+        `observables` over (time, phase): `phase_fraction` (weight) and `mole_fraction` with `_errors` (1 sigma, statistical) and `_systematic` (half
+        width), `lattice_a` ... (angstrom), `cell_volume` (angstrom^3), `crystallite_size` (nm), `microstrain`, `composition` of solid solutions,
+        `phase_scale`, `phase_correlation`, `phase_flags`; over time: `goodness_of_fit`, `rwp`, `zero_error` and `displacement` (deg), `fit_flags`,
+        `iterations`. `reduced`: `intensity_calculated`, `background` and `residual` (time, q).
+
+    Raises
+    ------
+    ConfigError
+        No wavelength.
+    ContractError
+        A recipe that does not fit the patterns: no line in the range, fewer channels than parameters.
+    """
+    axis = "q" if "q" in frames["intensity"].dims else "two_theta"
+    if axis not in frames["intensity"].dims:
+        raise ContractError("the patterns lie over neither q nor two_theta", found=str(frames["intensity"].dims))
+    waves, shares = _waves(frames, recipe)
+    two_theta = _angles(frames, axis, waves[0])
+    finite = np.isfinite(two_theta)
+    order = np.flatnonzero(finite)[np.argsort(two_theta[finite], kind="stable")]
+    grid = two_theta[order]
+    if state is None or not np.array_equal(state.grid, grid):
+        state = _State(Engine(recipe, grid, waves, shares), grid, None)
+    engine = state.engine
+    values = np.asarray(frames["intensity"].transpose("time", axis).values, float)[:, order][:, engine.used]
+    errors = None
+    if "intensity_errors" in frames.variables:
+        errors = np.asarray(frames["intensity_errors"].transpose("time", axis).values, float)[:, order][:, engine.used]
+    fitted = fit_sequence(engine, values, errors, _usable(frames, values), state.last)
+    good = [one.fit for one in fitted if one.fit.status != NOT_FITTED]
+    state = _State(engine, grid, good[-1] if good else state.last)
+    observables = _observables(engine, fitted).assign_coords(time=frames["time"].variable)
+    places = order[engine.used]
+    reduced = _curves(frames, axis, fitted, values, places).assign_coords(time=frames["time"].variable)
+    attrs = {"wavelength": float(waves[0]), "wavelength_units": "angstrom", "form_factors": "International Tables (1992); f', f'' by Chantler"}
+    return Products({"observables": observables.assign_attrs(attrs), "reduced": reduced.assign_attrs(attrs)}, state)
+
+
+def _waves(frames: xr.Dataset, recipe: PhasesRecipe) -> tuple[np.ndarray, np.ndarray]:
+    if recipe.wavelength is not None:
+        waves = np.array(recipe.wavelength)
+        ratios = recipe.wavelength_ratio or (1.0, *([0.5] if waves.size == 2 else []))
+        shares = np.array(ratios if len(ratios) == waves.size else (1.0, *ratios), float)
+        if shares.size != waves.size:
+            raise ConfigError("wavelength_ratio: is missing", found=f"{waves.size} wavelengths", expected="their intensities relative to the first")
+        return waves, shares / shares[0]
+    if "wavelength" not in frames.attrs:
+        raise ConfigError("the wavelength is not known", hint="wavelength: in the recipe, or an option of the loader (0.4133 angstrom, 30 keV)")
+    first = float(frames.attrs["wavelength"])
+    if "wavelength_k_alpha_2" in frames.attrs:
+        ratio = float(frames.attrs.get("ratio_k_alpha_2", 0.5))
+        if ratio > 0:
+            return np.array([first, float(frames.attrs["wavelength_k_alpha_2"])]), np.array([1.0, ratio])
+    return np.array([first]), np.array([1.0])
+
+
+def _angles(frames: xr.Dataset, axis: str, wavelength: float) -> np.ndarray:
+    """Give 2theta (degrees) of every channel."""
+    if "two_theta" in frames.variables and frames["two_theta"].dims == (axis,):
+        return np.asarray(frames["two_theta"].values, float)
+    sine = np.asarray(frames["q"].values, float) * wavelength / (4 * np.pi)
+    with np.errstate(invalid="ignore"):
+        return np.where(np.abs(sine) < 1, 2 * np.degrees(np.arcsin(np.clip(sine, -1, 1))), np.nan)
+
+
+def _usable(frames: xr.Dataset, values: np.ndarray) -> np.ndarray:
+    """Say which frames are worth fitting: not dark, not damaged, at least half of the channels there, and something counted."""
+    good = np.isfinite(values)
+    usable = good.mean(axis=1) >= 0.5
+    usable &= np.where(good, values, 0.0).sum(axis=1) > 0
+    if "monitor" in frames.coords:
+        monitor = np.asarray(frames["monitor"].values, float)
+        usual = float(np.nanmedian(monitor[monitor > 0])) if np.any(monitor > 0) else np.nan
+        usable &= ~(monitor < _DARK * usual)
+    if "quality" in frames.coords:
+        bad = int(Quality.BEAM_DUMP | Quality.CORRUPT)
+        usable &= (np.asarray(frames["quality"].values, int) & bad) == 0
+    return np.asarray(usable)
+
+
+# ------------------------------------------------------------------- what comes out
+
+
+class _Table:
+    """Observables in the making."""
+
+    def __init__(self, phases: list[str]) -> None:
+        self.variables: dict[str, Any] = {}
+        self.phases = phases
+
+    def add(self, name: str, values: Any, unit: str, words: str, errors: Any = None, systematic: Any = None, **attrs: Any) -> None:
+        """Add one over (time) or (time, phase); nothing that is nowhere known."""
+        array = np.asarray(values)
+        dims = ("time", "phase")[: array.ndim]
+        beside = {}
+        for suffix, other, what in (("_errors", errors, "1 sigma, statistical, of"), ("_systematic", systematic, "half width, systematic, of")):
+            if other is not None and np.isfinite(other).any():
+                beside[f"{name}{suffix}"] = (dims, np.asarray(other), {"units": unit, "long_name": f"{what} {words}", "sampling": "sample"})
+        linked = {"ancillary_variables": " ".join(beside)} if beside else {}
+        self.variables[name] = (dims, array, {"units": unit, "long_name": words, "sampling": "sample"} | linked | attrs)
+        self.variables |= beside
+
+    def dataset(self) -> xr.Dataset:
+        return xr.Dataset(self.variables, coords={"phase": ("phase", np.array(self.phases, dtype=object))})
+
+
+def _observables(engine: Engine, fitted: list[Fitted]) -> xr.Dataset:
+    recipe, names = engine.recipe, [p.name for p in engine.phases]
+    count, n = len(names), len(fitted)
+
+    def column(get: Any, shape: tuple[int, ...] = (count,)) -> np.ndarray:
+        empty = np.full(shape, np.nan)
+        return np.array([empty if one.amounts is None else get(one) for one in fitted]).reshape(n, *shape)
+
+    def shifts(get: Any, shape: tuple[int, ...] = (count,)) -> np.ndarray:
+        """Systematic half widths, between the frames for which they were computed."""
+        known = [k for k, one in enumerate(fitted) if one.shifts is not None]
+        if not known:
+            return np.full((n, *shape), np.nan)
+        values = np.array([get(fitted[k].shifts) for k in known])
+        flat = np.array([np.interp(np.arange(n), known, one) for one in values.reshape(len(known), -1).T]).T.reshape(n, *shape)
+        there = np.array([one.amounts is not None for one in fitted])
+        return np.where(there.reshape(n, *([1] * len(shape))), flat, np.nan)
+
+    t = _Table(names)
+    of = "the whole sample" if recipe.fraction_scale == "whole" else "the active phases"
+    weight, mole = column(lambda one: one.amounts.weight), column(lambda one: one.amounts.mole)
+    t.add("phase_fraction", weight, "1", f"weight fraction of {of}", column(lambda o: o.amounts.weight_errors), _where(shifts(lambda s: s.weight), weight))
+    t.add("mole_fraction", mole, "1", f"fraction of formula units of {of}", column(lambda o: o.amounts.mole_errors), _where(shifts(lambda s: s.mole), mole))
+    if recipe.fraction_scale == "whole":
+        t.add("amorphous_fraction", 1 - np.nansum(weight, axis=1) * np.where(np.isfinite(weight).any(axis=1), 1, np.nan), "1", "weight fraction that no phase accounts for",
+              np.sqrt(np.nansum(column(lambda o: o.amounts.weight_errors) ** 2, axis=1)), np.sqrt(np.nansum(shifts(lambda s: s.weight) ** 2, axis=1)))  # fmt: skip
+    sigma = column(lambda o: np.sqrt(np.maximum(np.diag(_covariance(o))[:count], 0.0)) * engine.unit)
+    t.add("phase_scale", column(lambda o: o.fit.scales * engine.unit), "1", "scale S of the pattern, area (degrees) per sum of |F|^2 times Lorentz and polarisation", sigma)
+    _lattices(t, engine, column, shifts)
+    _widths(t, engine, column)
+    if any(p.points for p in engine.phases):
+        x = column(lambda o: np.array([p.x_of(cell) for p, cell in zip(engine.phases, o.amounts.cells, strict=True)]))
+        t.add("composition", x, "1", "composition that belongs to the lattice", *_composition_errors(engine, column, shifts))
+    for name, k in [(p.name, i) for i, p in enumerate(engine.parameters) if p.phase is None and p.free]:
+        unit, words = _SHARED[name.split("_")[0]]
+        label = {"zero": "zero_error"}.get(name, name if name.startswith("displacement") else f"caglioti_{name.lower()}")
+        t.add(label, column(lambda o, k=k: o.fit.theta[k], ()), unit, words, column(lambda o, k=k: _parameter_error(o, k), ()))
+    t.add("phase_correlation", column(lambda o: o.amounts.correlation), "1", "largest correlation of the phase's amount with another's: above 0.95 they cannot be told apart")
+    t.add("goodness_of_fit", column(lambda o: np.sqrt(o.fit.chi2_reduced), ()), "1", "root of the reduced chi^2: 1 where nothing but counts is left over")
+    t.add("rwp", column(lambda o: o.fit.rwp, ()), "1", "weighted profile R factor, background counted")
+    t.add("iterations", np.array([o.fit.iterations for o in fitted], np.int16), "1", "steps of the last fit of the frame")
+    flags = np.array([_frame_flags(o) for o in fitted], np.int16)
+    t.add("fit_flags", flags, "1", "how the fit ended; 0: converged", flag_masks=list(_FRAME_FLAGS.values()), flag_meanings=" ".join(_FRAME_FLAGS))
+    each = np.array([_phase_flags(engine, o) for o in fitted], np.int8).reshape(n, count)
+    t.add("phase_flags", each, "1", "held: below detection, lattice and width kept; indistinct: not told apart from another phase; at_bound: at the end of its range",
+          flag_masks=list(_FLAGS.values()), flag_meanings=" ".join(_FLAGS))  # fmt: skip
+    return t.dataset()
+
+
+_SHARED = {
+    "zero": ("deg", "zero error of two_theta"),
+    "displacement": ("deg", "displacement of the sample, as the amplitude of its shift of two_theta"),
+    "U": ("deg^2", "Caglioti's U"),
+    "V": ("deg^2", "Caglioti's V"),
+    "W": ("deg^2", "Caglioti's W"),
+}
+
+
+def _where(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(known), values, np.nan)
+
+
+def _covariance(one: Fitted) -> np.ndarray:
+    from operando.reduction.phases.amounts import covariance_of
+
+    return covariance_of(one.fit)
+
+
+def _parameter_error(one: Fitted, parameter: int) -> float:
+    at = np.flatnonzero(one.fit.free == parameter)
+    if not at.size:
+        return float("nan")
+    k = one.fit.scales.size + int(at[0])
+    return float(np.sqrt(max(_covariance(one)[k, k], 0.0)))
+
+
+def _lattices(t: _Table, engine: Engine, column: Any, shifts: Any) -> None:
+    """Lattice parameters that symmetry leaves free; of phases below detection there is none."""
+    count = len(engine.phases)
+    seen = column(lambda o: o.fit.active.astype(float)) > 0
+    cells, errors, wide = column(lambda o: o.amounts.cells, (count, 6)), column(lambda o: o.amounts.cell_errors, (count, 6)), shifts(lambda s: s.cells, (count, 6))
+    for j, name in enumerate(("a", "b", "c", "alpha", "beta", "gamma")):
+        has = np.array([name in p.crystal.names for p in engine.phases])
+        if has.any():
+            mask = seen & has
+            unit = "angstrom" if j < 3 else "deg"
+            refined = mask & np.isfinite(errors[..., j])
+            t.add(f"lattice_{name}", np.where(mask, cells[..., j], np.nan), unit, f"lattice parameter {name}", np.where(refined, errors[..., j], np.nan), np.where(refined, wide[..., j], np.nan))
+    volume = column(lambda o: np.array([p.crystal.volume(c) for p, c in zip(engine.phases, o.amounts.cells, strict=True)]))
+    t.add("cell_volume", np.where(seen, volume, np.nan), "angstrom^3", "volume of the unit cell", np.where(seen, column(lambda o: o.amounts.volume_errors), np.nan))
+
+
+def _widths(t: _Table, engine: Engine, column: Any) -> None:
+    seen = column(lambda o: o.fit.active.astype(float)) > 0
+    at = engine.index_of
+
+    def of(name: str) -> tuple[np.ndarray, np.ndarray]:
+        return (
+            column(lambda o: np.array([o.fit.theta[a[name]] for a in at])),
+            column(lambda o: np.array([_parameter_error(o, a[name]) for a in at])),
+        )
+
+    x, x_errors = of("X")
+    scale = float(np.degrees(0.9 * engine.waves[0] / 10.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = np.where(seen & (x > 1e-6), scale / x, np.nan)
+        t.add("crystallite_size", size, "nm", "volume-weighted size of crystallites from the Lorentzian width (Scherrer, K = 0.9), instrument not taken off", size * x_errors / x)
+    y, y_errors = of("Y")
+    if any(engine.may[a["Y"]] for a in at):
+        t.add("microstrain", np.where(seen, np.radians(y) / 4, np.nan), "1", "microstrain from the Lorentzian width, 4 strain tan(theta)", np.where(seen, np.radians(y_errors) / 4, np.nan))
+    if any(engine.may[a["march_r"]] for a in at):
+        r, r_errors = of("march_r")
+        t.add("march_r", np.where(seen, r, np.nan), "1", "March's r of preferred orientation; 1: none", np.where(seen, r_errors, np.nan))
+
+
+def _composition_errors(engine: Engine, column: Any, shifts: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Errors of x: those of the lattice parameter that it follows, over the slope of the curve there."""
+    count = len(engine.phases)
+    places = [("abc".index(p.recipe.solid_solution.follows) if p.points and p.recipe.solid_solution else 0) for p in engine.phases]
+
+    def slopes(cells: np.ndarray) -> np.ndarray:
+        out = np.full(count, np.nan)
+        for k, phase in enumerate(engine.phases):
+            if phase.points:
+                up, down = cells[k].copy(), cells[k].copy()
+                up[places[k]] *= 1 + 1e-5
+                down[places[k]] *= 1 - 1e-5
+                out[k] = (phase.x_of(up) - phase.x_of(down)) / (2e-5 * cells[k][places[k]])
+        return out
+
+    slope = np.abs(column(lambda o: slopes(o.amounts.cells)))
+    pick = np.arange(count), places
+    errors = column(lambda o: o.amounts.cell_errors[pick])
+    wide = shifts(lambda s: s.cells[pick])
+    return slope * errors, slope * wide
+
+
+def _frame_flags(one: Fitted) -> int:
+    value = _FRAME_FLAGS.get(STATUS[one.fit.status], 0)
+    if one.disagree:
+        value |= _FRAME_FLAGS["passes_disagree"]
+    if one.amounts is not None and np.any(one.amounts.correlation[one.fit.active] > INDISTINCT):
+        value |= _FRAME_FLAGS["indistinct"]
+    return value
+
+
+def _phase_flags(engine: Engine, one: Fitted) -> list[int]:
+    if one.amounts is None:
+        return [0] * len(engine.phases)
+    fit, out = one.fit, []
+    ends = (fit.theta <= engine.low) | (fit.theta >= engine.high)
+    for k in range(len(engine.phases)):
+        value = 0 if fit.active[k] else _FLAGS["held"]
+        if one.amounts.correlation[k] > INDISTINCT:
+            value |= _FLAGS["indistinct"]
+        if fit.active[k] and any(ends[n] and engine.parameters[n].column >= FIXED for n in fit.free if engine.of_phase[n] == k):
+            value |= _FLAGS["at_bound"]
+        out.append(value)
+    return out
+
+
+def _curves(frames: xr.Dataset, axis: str, fitted: list[Fitted], values: np.ndarray, places: np.ndarray) -> xr.Dataset:
+    """Calculated pattern, background and what is left over, on the frames' own axis; NaN where nothing was fitted."""
+    shape = (len(fitted), frames.sizes[axis])
+    units = str(frames["intensity"].attrs.get("units", "1"))
+    out = {}
+    for name, words in (
+        ("intensity_calculated", "intensity of the model"),
+        ("background", "background of the model"),
+        ("residual", "intensity observed minus calculated"),
+    ):
+        whole = np.full(shape, np.nan, np.float32)
+        for n, one in enumerate(fitted):
+            if one.amounts is not None:
+                curve = {"intensity_calculated": one.fit.calculated, "background": one.fit.under, "residual": values[n] - one.fit.calculated}[name]
+                whole[n, places] = curve
+        out[name] = (("time", axis), whole, {"units": units, "long_name": words})
+    coords = {c: frames[c].variable for c in (axis, "two_theta") if c in frames.coords and "time" not in frames[c].dims}
+    return xr.Dataset(out, coords=coords)
