@@ -195,12 +195,19 @@ def systematic(engine: Engine, frame: Frame, fit: Fit) -> Shifts:
 
     if asked.background:
         degree = engine.recipe.background.degree
-        vary([frame.other_background(here, fit, _basis(engine, d)) for d in {max(degree - asked.background, 0), degree + asked.background} - {degree}])
+        vary(
+            [frame.other_background(here, fit, _basis(engine, d)) for d in {max(degree - asked.background, 0), degree + asked.background} - {degree}]
+        )
     for k in range(count):
         if fit.scales[k] <= 0:
             continue
         if asked.b_iso:
-            vary([frame.response(here, fit.scales[k] * (engine.columns(fit.theta, k, None, b_shift=shift)[0] - here.patterns[k])) for shift in (asked.b_iso, -asked.b_iso)])
+            vary(
+                [
+                    frame.response(here, fit.scales[k] * (engine.columns(fit.theta, k, None, b_shift=shift)[0] - here.patterns[k]))
+                    for shift in (asked.b_iso, -asked.b_iso)
+                ]
+            )
         r = engine.index_of[k]["march_r"]
         if asked.texture and not engine.may[r] and not _isotropic(engine, k):
             steps = []

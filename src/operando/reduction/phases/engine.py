@@ -8,7 +8,6 @@ and with weak priors. Weights are 1 / variance of the counts that the model expe
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -100,7 +99,7 @@ class Phase:
 
     @property
     def curve(self) -> tuple[np.ndarray, np.ndarray]:
-        """x of the points, and the lattice parameter that x follows."""
+        """X of the points, and the lattice parameter that x follows."""
         name = self.recipe.solid_solution.follows  # type: ignore[union-attr]
         return np.array([p.x for p in self.points]), np.array([p.lattice[name] for p in self.points])
 
@@ -199,7 +198,9 @@ class Engine:
         self.of_phase = np.array([-1 if p.phase is None else p.phase for p in self.parameters])
         n = int(self.may.sum()) + len(self.phases) + len(self.basis)
         if self.two_theta.size <= n:
-            raise ContractError("fewer channels than parameters", found=f"{self.two_theta.size} channels, {n} parameters", hint="refine less, or widen the range")
+            raise ContractError(
+                "fewer channels than parameters", found=f"{self.two_theta.size} channels, {n} parameters", hint="refine less, or widen the range"
+            )
         self._optics = np.array([recipe.instrument.k, 1.0 if recipe.instrument.slit == "automatic" else 0.0])
 
     def _used(self, two_theta: np.ndarray) -> np.ndarray:
@@ -273,7 +274,9 @@ class Engine:
 
     # ------------------------------------------------------------------ the model
 
-    def columns(self, theta: np.ndarray, k: int, wanted: np.ndarray | None, *, extra: float = 0.0, b_shift: float = 0.0, tails: float | None = None) -> np.ndarray:
+    def columns(
+        self, theta: np.ndarray, k: int, wanted: np.ndarray | None, *, extra: float = 0.0, b_shift: float = 0.0, tails: float | None = None
+    ) -> np.ndarray:
         """Pattern of phase `k` with scale 1, and its derivatives where wanted, (column, channel)."""
         phase = self.phases[k]
         free = self.metric(theta, k)

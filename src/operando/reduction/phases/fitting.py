@@ -132,7 +132,17 @@ class Frame:
                     rows[i] += scales[k] * block[parameter.column]
         return rows
 
-    def fit(self, theta: np.ndarray, active: np.ndarray, *, extra: float = 0.0, cap: int | None = None, weights: np.ndarray | None = None, only: np.ndarray | None = None, shown: np.ndarray | None = None) -> Fit:
+    def fit(
+        self,
+        theta: np.ndarray,
+        active: np.ndarray,
+        *,
+        extra: float = 0.0,
+        cap: int | None = None,
+        weights: np.ndarray | None = None,
+        only: np.ndarray | None = None,
+        shown: np.ndarray | None = None,
+    ) -> Fit:
         """Move the parameters of active phases to the least squares.
 
         Parameters
@@ -376,7 +386,7 @@ class Frame:
         return fit.scales > self.engine.recipe.detection * sigma
 
     def cold(self) -> Fit:
-        """Fit from nothing but the recipe: the start values, lines broadened first, and lattices looked for in all of their range; the best counts."""
+        """Fit from nothing but the recipe: its start values, lines broadened first, lattices looked for in all of their range; the best counts."""
         engine = self.engine
         every = np.ones(self.p, bool)
         fits = [self.settle(engine.start.copy(), every)]
@@ -503,5 +513,10 @@ class Frame:
 
 def not_fitted(engine: Engine) -> Fit:
     """What a frame gets that cannot be fitted."""
-    return Fit(engine.start.copy() * np.nan, np.full(len(engine.phases), np.nan), np.full(len(engine.basis), np.nan), np.zeros(len(engine.phases), bool), NOT_FITTED)
-
+    return Fit(
+        engine.start.copy() * np.nan,
+        np.full(len(engine.phases), np.nan),
+        np.full(len(engine.basis), np.nan),
+        np.zeros(len(engine.phases), bool),
+        NOT_FITTED,
+    )

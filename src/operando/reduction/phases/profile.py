@@ -24,7 +24,6 @@ FIXED = 10
 PATTERN, ZERO, SHIFT, W, V, U, X, Y, TEXTURE, HELD = range(FIXED)
 
 
-
 @functools.cache
 def kernels() -> Any:
     """Compile the loop; numba is imported when a pattern is first computed."""
@@ -34,8 +33,8 @@ def kernels() -> Any:
     def columns(two_theta, inverse, terms, strength, texture, slope, waves, shares, widths, place, optics, tails, wanted, out):  # type: ignore[no-untyped-def]  # pragma: no cover  # noqa: E501
         """Add a phase's pattern (unit scale) and its derivatives to `out` (column, channel).
 
-        inverse, terms, strength, texture, slope: per family: 1/d^2, its derivatives by the free metric, strength, March's factor, its derivative by r.
-        widths: U, V, W, X, Y, extra FWHM (degrees). place: zero, shift (degrees), kind of shift. optics: K, 1 for an opening slit. wanted: per column.
+        inverse, terms, strength, texture, slope: per family, 1/d^2, its derivatives by the free metric, strength, March's factor, its slope in r.
+        widths: U, V, W, X, Y, extra FWHM (degrees). place: zero, shift (degrees), kind of shift. optics: K, 1 for an opening slit.
         """
         n = two_theta.size
         lower, upper = two_theta[0], two_theta[n - 1]
@@ -167,7 +166,7 @@ def kernels() -> Any:
 def march(cosine2: np.ndarray, r: float, transmission: bool, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give March's factor and its derivative by r.
 
-    Reflection (flat plate, axis along the scattering vector) or transmission (axis along the beam, averaged over the turn about the scattering vector),
+    Reflection (axis of the plate along the scattering vector) or transmission (along the beam, averaged over the turn about the scattering vector),
     Dollase, J. Appl. Cryst. 19 (1986) 267.
 
     Parameters

@@ -66,8 +66,12 @@ class PhaseRecipe(BaseModel):
     )
     weight_percent: float | None = Field(None, gt=0, lt=100, description="of a standard, in the whole sample (wt %)")
     refine: tuple[Literal["lattice", "size", "strain"], ...] = Field(("lattice", "size"), description="what is fitted beside the amount")
-    lattice_range: float | dict[str, Interval] = Field(0.02, description="how far lattice parameters may go: a share (1), or each [lowest, highest] (angstrom)")
-    size: float = Field(100.0, gt=1, lt=1e5, description="crystallite size at the start (nm), volume-weighted with K = 0.9; above 1000 makes no width")
+    lattice_range: float | dict[str, Interval] = Field(
+        0.02, description="how far lattice parameters may go: a share (1), or each [lowest, highest] (angstrom)"
+    )
+    size: float = Field(
+        100.0, gt=1, lt=1e5, description="crystallite size at the start (nm), volume-weighted with K = 0.9; above 1000 makes no width"
+    )
     strain: float = Field(0.0, ge=0, lt=0.1, description="microstrain at the start (1): broadening 4 strain tan(theta)")
     texture: Texture | None = None
     layer: str | None = Field(None, description="layer of the cell: phases of one layer share one displacement")
@@ -103,13 +107,17 @@ class PhaseRecipe(BaseModel):
         for point in self.solid_solution.points if self.solid_solution else ():
             unknown = [*(set(point.sites) - labels), *(set(point.lattice) - set(names))]
             if unknown:
-                raise ValueError(f"solid_solution: {', '.join(sorted(unknown))} is neither a label of a site ({', '.join(sorted(labels))}) nor a free lattice parameter")
+                raise ValueError(
+                    f"solid_solution: {', '.join(sorted(unknown))} is no label of a site ({', '.join(sorted(labels))}) and no free lattice parameter"
+                )
         return self
 
     def at(self, point: Point) -> Structure:
         """The structure at one composition."""
         changed = [site.model_dump() | dict(point.sites.get(site.label or "", {})) for site in self.structure.sites]
-        return Structure.model_validate(self.structure.model_dump() | dict(point.lattice) | {"sites": changed} | _dependent(self.structure, point.lattice))
+        return Structure.model_validate(
+            self.structure.model_dump() | dict(point.lattice) | {"sites": changed} | _dependent(self.structure, point.lattice)
+        )
 
 
 def _dependent(structure: Structure, lattice: dict[str, float]) -> dict[str, None]:
@@ -126,9 +134,12 @@ class Instrument(BaseModel):
         "flat-detector", description="decides what a displaced sample does to the lines"
     )
     polarization: Literal["corrected", "unpolarized"] | float = Field(
-        "corrected", description="corrected (2D frames integrated by pyFAI), unpolarized (sealed tube, no monochromator), or K (1), weight of cos^2(2 theta)"
+        "corrected",
+        description="corrected (2D frames integrated by pyFAI), unpolarized (sealed tube, no monochromator), or K (1), weight of cos^2(2 theta)",
     )
-    monochromator: float | None = Field(None, gt=0, lt=120, description="2 theta of a crystal monochromator (degrees), for a sealed tube; graphite and Cu: 26.4")
+    monochromator: float | None = Field(
+        None, gt=0, lt=120, description="2 theta of a crystal monochromator (degrees), for a sealed tube; graphite and Cu: 26.4"
+    )
     slit: Literal["fixed", "automatic"] = Field("fixed", description="divergence slit: automatic opens with the angle and lights a constant length")
     caglioti: tuple[float, float, float] = Field((0.0, 0.0, 0.0025), description="U, V, W (degrees^2) of the Gaussian FWHM^2 = U tan^2 + V tan + W")
     refine: tuple[Literal["U", "V", "W", "zero", "displacement"], ...] = Field(("W", "zero"), description="what is fitted in every frame")
@@ -150,7 +161,9 @@ class Background(BaseModel):
 
     model_config = _STRICT
     degree: int = Field(6, ge=0, le=40, description="of Chebyshev's polynomials over the range")
-    humps: tuple[tuple[float, float], ...] = Field((), description="centre and FWHM (degrees of 2 theta) of broad Gaussians: amorphous parts, windows")
+    humps: tuple[tuple[float, float], ...] = Field(
+        (), description="centre and FWHM (degrees of 2 theta) of broad Gaussians: amorphous parts, windows"
+    )
     inverse: bool = Field(False, description="a term 1 / (2 theta): air scatter at low angles")
 
 
@@ -170,9 +183,11 @@ class PhasesRecipe(Recipe):
     """Phase fractions, lattice parameters and widths from whole patterns."""
 
     phases: dict[str, PhaseRecipe] = Field(min_length=1, description="name -> phase")
-    instrument: Instrument = Instrument()
-    background: Background = Background()
-    wavelength: tuple[float, ...] | None = Field(None, min_length=1, max_length=3, description="angstrom, the strongest first; by default what the series says")
+    instrument: Instrument = Field(default_factory=lambda: Instrument.model_validate({}))
+    background: Background = Field(default_factory=lambda: Background.model_validate({}))
+    wavelength: tuple[float, ...] | None = Field(
+        None, min_length=1, max_length=3, description="angstrom, the strongest first; by default what the series says"
+    )
     wavelength_ratio: tuple[float, ...] | None = Field(None, description="intensities relative to the first (1); K-alpha 2 has 0.5")
     two_theta_range: Interval | None = Field(None, description="degrees; by default all")
     q_range: Interval | None = Field(None, description="1/angstrom, instead of two_theta_range")
@@ -182,8 +197,10 @@ class PhasesRecipe(Recipe):
     detection: float = Field(5.0, ge=2, le=50, description="sigma above which a phase is there; below it its lattice and width are held")
     max_iterations: int = Field(25, ge=3, le=200, description="steps for one frame; a frame that needs more is flagged")
     tails: float = Field(25.0, ge=4, le=200, description="FWHM from its centre at which a profile ends")
-    brindley: dict[str, float] = Field({}, description="phase -> radius of its particles (um): microabsorption corrected (Brindley, Phil. Mag. 36 (1945) 347)")
-    systematics: Systematics | None = Field(Systematics(), description="null: no systematic uncertainty")
+    brindley: dict[str, float] = Field(
+        {}, description="phase -> radius of its particles (um): microabsorption corrected (Brindley, Phil. Mag. 36 (1945) 347)"
+    )
+    systematics: Systematics | None = Field(default_factory=lambda: Systematics.model_validate({}), description="null: no systematic uncertainty")
     fraction_scale: Literal["crystalline", "whole"] = Field(
         "crystalline", description="crystalline: fractions sum to 1; whole: relative to the standard, and what is missing is amorphous"
     )

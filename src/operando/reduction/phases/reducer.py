@@ -173,13 +173,43 @@ def _observables(engine: Engine, fitted: list[Fitted]) -> xr.Dataset:
     t = _Table(names)
     of = "the whole sample" if recipe.fraction_scale == "whole" else "the active phases"
     weight, mole = column(lambda one: one.amounts.weight), column(lambda one: one.amounts.mole)
-    t.add("phase_fraction", weight, "1", f"weight fraction of {of}", column(lambda o: o.amounts.weight_errors), _where(shifts(lambda s: s.weight), weight))
-    t.add("mole_fraction", mole, "1", f"fraction of formula units of {of}", column(lambda o: o.amounts.mole_errors), _where(shifts(lambda s: s.mole), mole))
+    t.add(
+        "phase_fraction",
+        weight,
+        "1",
+        f"weight fraction of {of}",
+        column(lambda o: o.amounts.weight_errors),
+        _where(shifts(lambda s: s.weight), weight),
+    )
+    t.add(
+        "mole_fraction",
+        mole,
+        "1",
+        f"fraction of formula units of {of}",
+        column(lambda o: o.amounts.mole_errors),
+        _where(shifts(lambda s: s.mole), mole),
+    )
     if recipe.fraction_scale == "whole":
-        t.add("amorphous_fraction", 1 - np.nansum(weight, axis=1) * np.where(np.isfinite(weight).any(axis=1), 1, np.nan), "1", "weight fraction that no phase accounts for",
-              np.sqrt(np.nansum(column(lambda o: o.amounts.weight_errors) ** 2, axis=1)), np.sqrt(np.nansum(shifts(lambda s: s.weight) ** 2, axis=1)))  # fmt: skip
+        known = np.isfinite(weight).any(axis=1)
+        total = np.where(known, 1 - np.nansum(weight, axis=1), np.nan)
+        errors = np.sqrt(np.nansum(column(lambda o: o.amounts.weight_errors) ** 2, axis=1))
+        wide = np.sqrt(np.nansum(shifts(lambda s: s.weight) ** 2, axis=1))
+        t.add(
+            "amorphous_fraction",
+            total,
+            "1",
+            "weight fraction that no phase accounts for",
+            np.where(known, errors, np.nan),
+            np.where(known, wide, np.nan),
+        )
     sigma = column(lambda o: np.sqrt(np.maximum(np.diag(_covariance(o))[:count], 0.0)) * engine.unit)
-    t.add("phase_scale", column(lambda o: o.fit.scales * engine.unit), "1", "scale S of the pattern, area (degrees) per sum of |F|^2 times Lorentz and polarisation", sigma)
+    t.add(
+        "phase_scale",
+        column(lambda o: o.fit.scales * engine.unit),
+        "1",
+        "scale S of the pattern, area (degrees) per sum of |F|^2 times Lorentz and polarisation",
+        sigma,
+    )
     _lattices(t, engine, column, shifts)
     _widths(t, engine, column)
     if any(p.points for p in engine.phases):
@@ -189,14 +219,24 @@ def _observables(engine: Engine, fitted: list[Fitted]) -> xr.Dataset:
         unit, words = _SHARED[name.split("_")[0]]
         label = {"zero": "zero_error"}.get(name, name if name.startswith("displacement") else f"caglioti_{name.lower()}")
         t.add(label, column(lambda o, k=k: o.fit.theta[k], ()), unit, words, column(lambda o, k=k: _parameter_error(o, k), ()))
-    t.add("phase_correlation", column(lambda o: o.amounts.correlation), "1", "largest correlation of the phase's amount with another's: above 0.95 they cannot be told apart")
-    t.add("goodness_of_fit", column(lambda o: np.sqrt(o.fit.chi2_reduced), ()), "1", "root of the reduced chi^2: 1 where nothing but counts is left over")
+    t.add(
+        "phase_correlation",
+        column(lambda o: o.amounts.correlation),
+        "1",
+        "largest correlation of the phase's amount with another's: above 0.95 they cannot be told apart",
+    )
+    t.add(
+        "goodness_of_fit",
+        column(lambda o: np.sqrt(o.fit.chi2_reduced), ()),
+        "1",
+        "root of the reduced chi^2: 1 where nothing but counts is left over",
+    )
     t.add("rwp", column(lambda o: o.fit.rwp, ()), "1", "weighted profile R factor, background counted")
     t.add("iterations", np.array([o.fit.iterations for o in fitted], np.int16), "1", "steps of the last fit of the frame")
     flags = np.array([_frame_flags(o) for o in fitted], np.int16)
     t.add("fit_flags", flags, "1", "how the fit ended; 0: converged", flag_masks=list(_FRAME_FLAGS.values()), flag_meanings=" ".join(_FRAME_FLAGS))
     each = np.array([_phase_flags(engine, o) for o in fitted], np.int8).reshape(n, count)
-    t.add("phase_flags", each, "1", "held: below detection, lattice and width kept; indistinct: not told apart from another phase; at_bound: at the end of its range",
+    t.add("phase_flags", each, "1", "held: below detection, lattice and width kept; indistinct: from another phase; at_bound: lattice at the end of its range",
           flag_masks=list(_FLAGS.values()), flag_meanings=" ".join(_FLAGS))  # fmt: skip
     return t.dataset()
 
@@ -232,16 +272,33 @@ def _lattices(t: _Table, engine: Engine, column: Any, shifts: Any) -> None:
     """Lattice parameters that symmetry leaves free; of phases below detection there is none."""
     count = len(engine.phases)
     seen = column(lambda o: o.fit.active.astype(float)) > 0
-    cells, errors, wide = column(lambda o: o.amounts.cells, (count, 6)), column(lambda o: o.amounts.cell_errors, (count, 6)), shifts(lambda s: s.cells, (count, 6))
+    cells, errors, wide = (
+        column(lambda o: o.amounts.cells, (count, 6)),
+        column(lambda o: o.amounts.cell_errors, (count, 6)),
+        shifts(lambda s: s.cells, (count, 6)),
+    )
     for j, name in enumerate(("a", "b", "c", "alpha", "beta", "gamma")):
         has = np.array([name in p.crystal.names for p in engine.phases])
         if has.any():
             mask = seen & has
             unit = "angstrom" if j < 3 else "deg"
             refined = mask & np.isfinite(errors[..., j])
-            t.add(f"lattice_{name}", np.where(mask, cells[..., j], np.nan), unit, f"lattice parameter {name}", np.where(refined, errors[..., j], np.nan), np.where(refined, wide[..., j], np.nan))
+            t.add(
+                f"lattice_{name}",
+                np.where(mask, cells[..., j], np.nan),
+                unit,
+                f"lattice parameter {name}",
+                np.where(refined, errors[..., j], np.nan),
+                np.where(refined, wide[..., j], np.nan),
+            )
     volume = column(lambda o: np.array([p.crystal.volume(c) for p, c in zip(engine.phases, o.amounts.cells, strict=True)]))
-    t.add("cell_volume", np.where(seen, volume, np.nan), "angstrom^3", "volume of the unit cell", np.where(seen, column(lambda o: o.amounts.volume_errors), np.nan))
+    t.add(
+        "cell_volume",
+        np.where(seen, volume, np.nan),
+        "angstrom^3",
+        "volume of the unit cell",
+        np.where(seen, column(lambda o: o.amounts.volume_errors), np.nan),
+    )
 
 
 def _widths(t: _Table, engine: Engine, column: Any) -> None:
@@ -258,10 +315,22 @@ def _widths(t: _Table, engine: Engine, column: Any) -> None:
     scale = float(np.degrees(0.9 * engine.waves[0] / 10.0))
     with np.errstate(divide="ignore", invalid="ignore"):
         size = np.where(seen & (x > 1e-6), scale / x, np.nan)
-        t.add("crystallite_size", size, "nm", "volume-weighted size of crystallites from the Lorentzian width (Scherrer, K = 0.9), instrument not taken off", size * x_errors / x)
+        t.add(
+            "crystallite_size",
+            size,
+            "nm",
+            "volume-weighted size of crystallites from the Lorentzian width (Scherrer, K = 0.9), instrument not taken off",
+            size * x_errors / x,
+        )
     y, y_errors = of("Y")
     if any(engine.may[a["Y"]] for a in at):
-        t.add("microstrain", np.where(seen, np.radians(y) / 4, np.nan), "1", "microstrain from the Lorentzian width, 4 strain tan(theta)", np.where(seen, np.radians(y_errors) / 4, np.nan))
+        t.add(
+            "microstrain",
+            np.where(seen, np.radians(y) / 4, np.nan),
+            "1",
+            "microstrain from the Lorentzian width, 4 strain tan(theta)",
+            np.where(seen, np.radians(y_errors) / 4, np.nan),
+        )
     if any(engine.may[a["march_r"]] for a in at):
         r, r_errors = of("march_r")
         t.add("march_r", np.where(seen, r, np.nan), "1", "March's r of preferred orientation; 1: none", np.where(seen, r_errors, np.nan))
