@@ -396,33 +396,59 @@ class Crystal:
         dispersion
             f' and f'' counted.
         """
+        import gemmi
+
         metric = reciprocal_metric(self.cell if cell is None else cell)
         s2 = (_quadratic(hkl) @ metric) / 4.0  # (sin(theta) / lambda)^2
+        different, which = np.unique(s2, return_inverse=True)  # gemmi's own f0, in single precision
         total = np.zeros(len(hkl), complex)
         for element, positions, occupancy, b in self._atoms:
-            a, exponent, c = _table(element)
-            f = np.exp(-np.outer(s2, exponent)) @ a + c + (dispersion_of(element, self.wavelength) if dispersion else 0.0)
+            table = gemmi.Element(element).it92
+            f = np.array([table.calculate_sf(x) for x in different])[which] + (dispersion_of(element, self.wavelength) if dispersion else 0.0)
             phase = np.exp(2j * np.pi * (hkl @ positions.T)).sum(axis=1)
             total += occupancy * f * np.exp(-(b + b_shift) * s2) * phase
         return np.asarray(np.abs(total) ** 2)
 
     def squared_families(self, reflections: Reflections) -> SquaredFamilies:
         """Prepare the sums of |F|^2 over the members of each family, for any lattice."""
+        places: list[tuple[np.ndarray, list[Scatterer]]] = []  # atoms that share a place scatter as one
+        for element, positions, occupancy, b in self._atoms:
+            atom = Scatterer(*_table(element), dispersion_of(element, self.wavelength), occupancy, b)
+            shared = next((atoms for other, atoms in places if other.shape == positions.shape and np.allclose(other, positions)), None)
+            if shared is None:
+                places.append((positions, [atom]))
+            else:
+                shared.append(atom)
         count = len(reflections.hkl)
-        sums = [np.exp(2j * np.pi * (reflections.members @ positions.T)).sum(axis=1) * occupancy for _, positions, occupancy, _ in self._atoms]
+        sums = [np.exp(2j * np.pi * (reflections.members @ positions.T)).sum(axis=1) for positions, _ in places]
         pairs = {}
         for i, one in enumerate(sums):
             for j, other in enumerate(sums[: i + 1]):
                 product = one * np.conj(other)
-                both = np.bincount(reflections.family, product.real, count) + 1j * np.bincount(reflections.family, product.imag, count)
-                pairs[i, j] = both
-        tables = [(_table(element), dispersion_of(element, self.wavelength), b) for element, _, _, b in self._atoms]
-        return SquaredFamilies(pairs, tables)
+                pairs[i, j] = np.bincount(reflections.family, product.real, count) + 1j * np.bincount(reflections.family, product.imag, count)
+        return SquaredFamilies(pairs, [atoms for _, atoms in places])
 
     def strengths(self, reflections: Reflections, cell: np.ndarray | None = None, b_shift: float = 0.0) -> np.ndarray:
         """Give the sum of |F|^2 over the members of each family, electrons^2."""
         inverse = reflections.terms @ (self.free if cell is None else self.free_of(cell))
         return self.squared_families(reflections)(inverse, b_shift)
+
+
+@dataclass(frozen=True)
+class Scatterer:
+    """An atom on its site: coefficients of f0, f' + i f'', occupancy, B (angstrom^2)."""
+
+    a: np.ndarray
+    b: np.ndarray
+    c: float
+    dispersion: complex
+    occupancy: float
+    b_iso: float
+
+    def __call__(self, s2: np.ndarray, b_shift: float) -> np.ndarray:
+        """Scattering factor (electrons) at (sin(theta) / lambda)^2, 1/angstrom^2."""
+        still = np.exp(-np.multiply.outer(s2, self.b)) @ self.a + (self.c + self.dispersion)
+        return np.asarray(self.occupancy * still * np.exp(-(self.b_iso + b_shift) * s2))
 
 
 @dataclass(frozen=True)
@@ -432,18 +458,18 @@ class SquaredFamilies:
     Attributes
     ----------
     pairs
-        (site, site) -> per family the sum over members of one site's phase sum times the other's conjugate.
-    tables
-        Per site: coefficients of f0, f' + i f'', B.
+        (place, place) -> per family the sum over members of one place's phase sum times the other's conjugate.
+    atoms
+        Per place: what sits there.
     """
 
     pairs: dict[tuple[int, int], np.ndarray]
-    tables: list[tuple[tuple[np.ndarray, np.ndarray, float], complex, float]]
+    atoms: list[list[Scatterer]]
 
     def __call__(self, inverse: np.ndarray, b_shift: float = 0.0) -> np.ndarray:
         """Give the sums (electrons^2) at 1/d^2 of each family."""
         s2 = inverse / 4.0
-        f = [((np.exp(-np.outer(s2, b)) @ a + c) + extra) * np.exp(-(iso + b_shift) * s2) for (a, b, c), extra, iso in self.tables]
+        f = [sum((atom(s2, b_shift) for atom in place), np.zeros(inverse.size, complex)) for place in self.atoms]
         total = np.zeros(inverse.size)
         for (i, j), both in self.pairs.items():
             total += (1.0 if i == j else 2.0) * (f[i] * np.conj(f[j]) * both).real

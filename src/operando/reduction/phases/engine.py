@@ -8,6 +8,7 @@ and with weak priors. Weights are 1 / variance of the counts that the model expe
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -84,6 +85,7 @@ class Phase:
         self.reflections: Reflections = self.crystal.reflections(d_range[0] / reach, d_range[1] * reach)
         self.axis = recipe.texture.axis if recipe.texture else (0, 0, 1)
         self._sums = [crystal.squared_families(self.reflections) for crystal in self.crystals]
+        self._last: tuple[Any, np.ndarray] = None, np.zeros(0)
         self._members: tuple[np.ndarray, np.ndarray] | None = None
 
     def x_of(self, cell: np.ndarray) -> float:
@@ -105,10 +107,15 @@ class Phase:
 
     def strength(self, free: np.ndarray, inverse: np.ndarray, b_shift: float = 0.0) -> np.ndarray:
         """Give the sum of |F|^2 over each family (electrons^2) at a lattice, 1/d^2 of each family beside it."""
-        if not self.points:
-            return self._sums[0](inverse, b_shift)
-        k, ahead = self._between(self.crystal.cell_from(free))
-        return np.asarray((1 - ahead) * self._sums[k](inverse, b_shift) + ahead * self._sums[k + 1](inverse, b_shift))
+        key = (free.tobytes(), b_shift)
+        if self._last[0] != key:  # while other parameters move, or while a phase is held, it is the same again and again
+            if not self.points:
+                made = self._sums[0](inverse, b_shift)
+            else:
+                k, ahead = self._between(self.crystal.cell_from(free))
+                made = np.asarray((1 - ahead) * self._sums[k](inverse, b_shift) + ahead * self._sums[k + 1](inverse, b_shift))
+            self._last = key, made
+        return self._last[1]
 
     def _between(self, cell: np.ndarray) -> tuple[int, float]:
         """Give the points between which a lattice lies, and how far it is on the way; not beyond the last."""
@@ -233,7 +240,7 @@ class Engine:
         for name, column, start in zip("UVW", (U, V, W), ins.caglioti, strict=True):
             width = max(ins.caglioti[2], 1e-5)
             bounds = (-width * 20, width * 20) if name != "W" else (width * 1e-3, width * 400)
-            out.append(Parameter(name, None, column, start, *bounds, np.inf, name in ins.refine))
+            out.append(Parameter(name, None, column, start, *bounds, np.inf if name == "W" else 4 * width, name in ins.refine))
         for k, phase in enumerate(self.phases):
             p = phase.recipe
             for j, (value, name) in enumerate(zip(phase.crystal.free, phase.crystal.names, strict=True)):

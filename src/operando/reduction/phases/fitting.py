@@ -11,7 +11,8 @@ from scipy.ndimage import median_filter, uniform_filter1d
 from operando.reduction.phases.engine import AT_BOUND, CAPPED, CONVERGED, NOT_FITTED, STALLED, Engine, Fit
 from operando.reduction.phases.profile import FIXED, PATTERN
 
-_NOTHING_LEFT = 0.0025  # a fit ends when all steps left together are below 0.05 esd
+_NOTHING_LEFT = 0.01  # a fit ends when all steps that are left are together below a tenth of an esd
+_MEDIAN_OF_SQUARE = 0.4549  # of a normal variable of variance 1
 _BROADER = (0.6, 0.25, 0.08)  # degrees of FWHM added one after the other at a cold start: lines that miss theirs by that much still find them
 
 
@@ -41,12 +42,18 @@ class Noise:
 def noise_of(intensity: np.ndarray, errors: np.ndarray | None) -> Noise:
     """Learn from a frame how its errors go with its intensity.
 
-    Without errors, intensities are counts. With errors that follow sqrt(intensity), as those of integrated counts do, the gain is their ratio,
-    smooth over channels; a fit then expects the variance of what the model says, so that a channel that happened to count little does not weigh more.
+    Without errors, whole numbers are counts; of others the gain is what neighbouring channels scatter by. With errors that follow sqrt(intensity), as
+    those of integrated counts do, the gain is their ratio, smooth over channels; a fit then expects the variance of what the model says, so that a
+    channel that happened to count little does not weigh more.
     """
     n = intensity.size
     if errors is None:
-        return Noise(np.ones(n), np.full(n, max(0.5, 1e-6 * float(np.mean(np.abs(intensity))))), None)
+        if np.all(intensity == np.round(intensity)):
+            return Noise(np.ones(n), np.full(n, 0.5), None)
+        bend = intensity[:-2] - 2 * intensity[1:-1] + intensity[2:]  # of variance 6 gain intensity, where no line bends
+        level = np.maximum(intensity[1:-1], 1e-3 * float(np.mean(np.abs(intensity))) + 1e-300)
+        gain = max(float(np.median(bend**2 / (6 * level))) / _MEDIAN_OF_SQUARE, 1e-300)
+        return Noise(np.full(n, gain), np.full(n, gain * 1e-3 * max(float(np.mean(np.abs(intensity))), 1e-300)), None)
     variance = np.asarray(errors, float) ** 2
     good = np.isfinite(variance) & (variance > 0) & (intensity > 0)
     if good.sum() < max(20, intensity.size // 4):

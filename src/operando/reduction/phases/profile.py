@@ -64,8 +64,10 @@ def kernels() -> Any:
                     lever = 2.0 * sine * cosine  # sin(2 theta): sample off the axis of a Debye-Scherrer camera, along the beam
                 centre = twice * to_degrees + place[0] + place[1] * lever
                 square = gauss_u * tan * tan + gauss_v * tan + gauss_w + extra * extra
-                if square < 1e-10:
-                    square = 1e-10
+                # never below 0, and without a kink there: U, V and W may make it negative where no line is
+                root = np.sqrt(square * square + 4e-10)
+                steep = 0.5 * (1.0 + square / root)
+                square = 0.5 * (square + root)
                 g = np.sqrt(square)
                 l = size / cosine + strain * tan  # noqa: E741
                 if l < 1e-9:
@@ -129,7 +131,7 @@ def kernels() -> Any:
                     f = scale * lever
                     for i in range(a, b):
                         out[2, i] += f * dc[i]
-                half = scale / (2.0 * g)
+                half = steep * scale / (2.0 * g)
                 if wanted[3]:
                     for i in range(a, b):
                         out[3, i] += half * dg[i]

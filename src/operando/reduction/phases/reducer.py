@@ -236,7 +236,7 @@ def _observables(engine: Engine, fitted: list[Fitted]) -> xr.Dataset:
     flags = np.array([_frame_flags(o) for o in fitted], np.int16)
     t.add("fit_flags", flags, "1", "how the fit ended; 0: converged", flag_masks=list(_FRAME_FLAGS.values()), flag_meanings=" ".join(_FRAME_FLAGS))
     each = np.array([_phase_flags(engine, o) for o in fitted], np.int8).reshape(n, count)
-    t.add("phase_flags", each, "1", "held: below detection, lattice and width kept; indistinct: from another phase; at_bound: lattice at the end of its range",
+    t.add("phase_flags", each, "1", "held: below detection, lattice kept; indistinct from another phase; at_bound: lattice at the end of its range",
           flag_masks=list(_FLAGS.values()), flag_meanings=" ".join(_FLAGS))  # fmt: skip
     return t.dataset()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from operando.reduction.phases.amounts import Amounts, Shifts, amounts, systematic
-from operando.reduction.phases.engine import CONVERGED, NOT_FITTED, Engine, Fit
+from operando.reduction.phases.engine import CAPPED, CONVERGED, NOT_FITTED, STALLED, Engine, Fit
 from operando.reduction.phases.fitting import Frame, noise_of, not_fitted
 
 INDISTINCT = 0.95
@@ -83,7 +83,7 @@ def _indistinct(one: Fitted) -> bool:
 
 def _next(frame: Frame, last: Fit) -> Fit:
     fit = frame.warm(last)
-    if fit.status != CONVERGED or fit.chi2_reduced > _WORSE * last.chi2_reduced:
+    if fit.status in (CAPPED, STALLED) or fit.chi2_reduced > _WORSE * last.chi2_reduced:
         anew = frame.cold()
         if anew.chi2 < fit.chi2 * (1 - 1e-4) or (anew.status == CONVERGED != fit.status and anew.chi2 < fit.chi2 * 1.001):
             return anew
