@@ -9,9 +9,12 @@ import numpy as np
 from operando.reduction.phases.amounts import Amounts, Shifts, amounts, systematic
 from operando.reduction.phases.engine import CAPPED, CONVERGED, NOT_FITTED, STALLED, Engine, Fit
 from operando.reduction.phases.fitting import Frame, noise_of, not_fitted
+from operando.reduction.phases.profile import FIXED
 
 INDISTINCT = 0.95
 """Correlation of two scales above which the pattern does not tell their phases apart."""
+_POOR = 1.1  # a fit this much worse than that of the frame after, in chi^2, is tried from there
+_FAR = 4e-3  # relative change of a metric component between two frames (0.2 % of a lattice parameter) beyond which both ways are tried
 _WORSE = 1.3  # a warm fit this much worse than the frame before, in chi^2, is held against a cold one
 
 
@@ -55,7 +58,7 @@ def fit_sequence(engine: Engine, patterns: np.ndarray, errors: np.ndarray | None
             frame = frames[n]
             if frame is None:
                 continue
-            if last is not None:
+            if last is not None and _may_differ(engine, out[n].fit, last):
                 again = frame.warm(last)
                 ahead = out[n].fit
                 better = again.chi2 < ahead.chi2 * (1 - 1e-4) or (again.status == CONVERGED != ahead.status and again.chi2 < ahead.chi2 * 1.001)
@@ -88,6 +91,19 @@ def _next(frame: Frame, last: Fit) -> Fit:
         if anew.chi2 < fit.chi2 * (1 - 1e-4) or (anew.status == CONVERGED != fit.status and anew.chi2 < fit.chi2 * 1.001):
             return anew
     return fit
+
+
+def _may_differ(engine: Engine, ahead: Fit, after: Fit) -> bool:
+    """Say whether the frame after could lead elsewhere: other phases were there, lattices apart by more than their errors tell, or the fit is poor.
+
+    From the same phases with nearly the same lattices the same minimum is found again.
+    """
+    if ahead.status in (CAPPED, STALLED) or not np.array_equal(ahead.active, after.active) or ahead.chi2_reduced > _POOR * after.chi2_reduced:
+        return True
+    lattice = np.array([p.column >= FIXED for p in engine.parameters]) & engine.may
+    lattice &= (engine.of_phase >= 0) & ahead.active[engine.of_phase]
+    moved = np.abs(after.theta - ahead.theta)[lattice] / np.maximum(np.abs(engine.start[lattice]), 1e-9)
+    return bool(np.any(moved > _FAR))
 
 
 def _apart(engine: Engine, one: Fit, other: Fit) -> bool:
