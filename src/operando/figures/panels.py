@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _ADDRESS = re.compile(r"(?P<path>[^\[\]]+)(?:\[(?P<dim>\w+)=(?P<label>[^\[\]]+)\])?")
 _DASHES = ("-", "--", ":", "-.")
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _SHOWN = 150  # more points than this are a line without marks
 _MOST = 4000  # points of a line
 _WORDS = 22  # letters of a label on one line
@@ -189,20 +190,38 @@ def _lines(name: str, ds: xr.Dataset, selection: dict[str, str]) -> list[tuple[s
     return [(", ".join(words for _, words, _ in one), {dim: at for dim, _, at in one}) for one in every]
 
 
+def _looks(lines: list[tuple[str, dict[str, Any]]]) -> list[tuple[int, int]]:
+    """Give each line a colour and a mark: a label keeps its colour at every position, positions differ by their marks."""
+    if not any("time" in at for _, at in lines):
+        return [(i % len(COLOURS), i // len(COLOURS)) for i in range(len(lines))]
+    labels = [tuple((d, i) for d, i in at.items() if d != "time") for _, at in lines]
+    places = [words.rpartition("position")[2] for words, _ in lines]
+    several, order, where = len(set(labels)) > 1, list(dict.fromkeys(labels)), list(dict.fromkeys(places))
+    if not several:
+        return [(where.index(p) % len(COLOURS), where.index(p) // len(COLOURS)) for p in places]
+    return [
+        (order.index(one) % len(COLOURS), where.index(p) + len(where) * (order.index(one) // len(COLOURS)))
+        for one, p in zip(labels, places, strict=True)
+    ]
+
+
 def _panel(axis: Any, name: str, ds: xr.Dataset, selection: dict[str, str], scale: TimeAxis) -> None:
     """Draw one observable with all its labels."""
     own = str(ds[name].attrs.get("ancillary_variables", "")).split()
     factor, units = readable(np.asarray(ds[name].values, float), str(ds[name].attrs.get("units", "?")))
-    for i, (words, at) in enumerate(_lines(name, ds, selection)):
+    known = np.isfinite(np.asarray(ds[name].values, float)) if ds[name].dtype.kind == "f" else np.ones(ds[name].shape, bool)
+    lines = _lines(name, ds, selection)
+    lines = [one for one in lines if ds[name].copy(data=known).isel(one[1]).values.any()] or lines[:1]  # what was never known is no line
+    for (words, at), (colour, mark) in zip(lines, _looks(lines), strict=True):
         one = ds[[name, *(n for n in (f"{name}_errors", f"{name}_systematic") if n in own and n in ds.variables)]].isel(at)
         values = np.asarray(one[name].values, float) * factor
         errors = [np.asarray(one[n].values, float) * factor if n in one.variables else None for n in (f"{name}_errors", f"{name}_systematic")]
-        style = {"color": COLOURS[i % len(COLOURS)], "linestyle": _DASHES[(i // len(COLOURS)) % len(_DASHES)]}
+        style = {"color": COLOURS[colour], "linestyle": _DASHES[mark % len(_DASHES)]}
         if ds.attrs.get("technique") == "echem" and ds[name].ndim == 1 and "source_time" in ds.variables:
             moments, numbers = line(ds, name)
             axis.plot(scale.place(moments), numbers * factor, linewidth=0.9, color=style["color"])
         elif ds[name].attrs.get("sampling") in ("sample", "event"):
-            _points(axis, one, values, errors, style["color"], words, scale)
+            _points(axis, one, values, errors, style["color"], words, scale, _MARKS[mark % len(_MARKS)])
         else:
             _line(axis, one, values, errors, style, words, scale, stepped=ds[name].attrs.get("sampling") == "step")
     axis.set_ylabel("\n".join([*textwrap.wrap(named(name, ds[name]), _WORDS), f"({printed(units)})"]))
@@ -213,7 +232,7 @@ def _panel(axis: Any, name: str, ds: xr.Dataset, selection: dict[str, str], scal
         axis.legend(loc="center left", bbox_to_anchor=(1.005, 0.5), fontsize=TYPE, frameon=False, handlelength=1.4, borderaxespad=0.2)
 
 
-def _points(axis: Any, ds: xr.Dataset, values: np.ndarray, errors: list[Any], colour: str, words: str, scale: TimeAxis) -> None:
+def _points(axis: Any, ds: xr.Dataset, values: np.ndarray, errors: list[Any], colour: str, words: str, scale: TimeAxis, mark: str = "o") -> None:
     t, half = nanoseconds(ds), _half(ds)
     place = scale.place(t)
     across = scale.place(t + half) - place
@@ -226,8 +245,10 @@ def _points(axis: Any, ds: xr.Dataset, values: np.ndarray, errors: list[Any], co
         values,
         yerr=statistical,
         xerr=across if (across > 0).any() else None,
-        fmt="o",
+        fmt=mark,
         markersize=2.5,
+        markerfacecolor=colour if mark == "o" else "white",
+        markeredgewidth=0.7,
         color=colour,
         elinewidth=0.7,
         label=words or None,

@@ -193,7 +193,9 @@ class PhasesRecipe(Recipe):
     q_range: Interval | None = Field(None, description="1/angstrom, instead of two_theta_range")
     exclude: tuple[Interval, ...] = Field((), description="regions of 2 theta (degrees) that are not fitted")
     b_iso: float = Field(0.5, ge=0, le=5, description="B (angstrom^2) of sites whose structure gives none")
-    passes: Literal["both", "forward"] = Field("both", description="both: backward as well where the frame after could lead elsewhere, and the better fit is kept")
+    passes: Literal["both", "forward"] = Field(
+        "both", description="both: backward as well where the frame after could lead elsewhere, and the better fit is kept"
+    )
     detection: float = Field(5.0, ge=2, le=50, description="sigma above which a phase is there; below it its lattice and width are held")
     max_iterations: int = Field(25, ge=3, le=200, description="steps for one frame; a frame that needs more is flagged")
     tails: float = Field(25.0, ge=4, le=200, description="FWHM from its centre at which a profile ends")

@@ -214,7 +214,7 @@ def _observables(engine: Engine, fitted: list[Fitted]) -> xr.Dataset:
     _widths(t, engine, column)
     if any(p.points for p in engine.phases):
         x = column(lambda o: np.array([p.x_of(cell) for p, cell in zip(engine.phases, o.amounts.cells, strict=True)]))
-        t.add("composition", x, "1", "composition that belongs to the lattice", *_composition_errors(engine, column, shifts))
+        t.add("composition", x, "1", "composition from the lattice", *_composition_errors(engine, column, shifts))
     for name, k in [(p.name, i) for i, p in enumerate(engine.parameters) if p.phase is None and p.free]:
         unit, words = _SHARED[name.split("_")[0]]
         label = {"zero": "zero_error"}.get(name, name if name.startswith("displacement") else f"caglioti_{name.lower()}")
@@ -223,15 +223,15 @@ def _observables(engine: Engine, fitted: list[Fitted]) -> xr.Dataset:
         "phase_correlation",
         column(lambda o: o.amounts.correlation),
         "1",
-        "largest correlation of the phase's amount with another's: above 0.95 they cannot be told apart",
+        "largest correlation with another phase",
     )
     t.add(
         "goodness_of_fit",
         column(lambda o: np.sqrt(o.fit.chi2_reduced), ()),
         "1",
-        "root of the reduced chi^2: 1 where nothing but counts is left over",
+        "goodness of fit",
     )
-    t.add("rwp", column(lambda o: o.fit.rwp, ()), "1", "weighted profile R factor, background counted")
+    t.add("rwp", column(lambda o: o.fit.rwp, ()), "1", "weighted profile R factor")
     t.add("iterations", np.array([o.fit.iterations for o in fitted], np.int16), "1", "steps of the last fit of the frame")
     flags = np.array([_frame_flags(o) for o in fitted], np.int16)
     t.add("fit_flags", flags, "1", "how the fit ended; 0: converged", flag_masks=list(_FRAME_FLAGS.values()), flag_meanings=" ".join(_FRAME_FLAGS))
