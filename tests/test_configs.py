@@ -82,6 +82,12 @@ def test_what_the_readme_shows_can_be_used(tmp_path: Path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", (FOLDER.parent / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) >= 3
     recipes = 0
+    cif = "data_x\n_cell_length_a 4\n_cell_length_b 4\n_cell_length_c 4\n_cell_angle_alpha 90\n_cell_angle_beta 90\n_cell_angle_gamma 90\n"
+    cif += (
+        "_symmetry_space_group_name_H-M 'F m -3 m'\nloop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\nAl1 0 0 0\n"
+    )
+    for name in re.findall(r"cif: ([\w.]+)", "".join(blocks)):
+        (tmp_path / name).write_text(cif, encoding="ascii")
     for number, block in enumerate(blocks):
         if block.startswith("title:"):
             (tmp_path / "beamtime.yaml").write_text(block, encoding="utf-8")
@@ -89,8 +95,11 @@ def test_what_the_readme_shows_can_be_used(tmp_path: Path) -> None:
             continue
         for line in [block] if not block.startswith("clock:") else block.splitlines():
             (tmp_path / f"{number}.yaml").write_text(line, encoding="utf-8")
+            if "reducer" in (content := read_yaml(tmp_path / f"{number}.yaml")):
+                assert parse_recipe(content, tmp_path)
+                recipes += 1
             for value in read_yaml(tmp_path / f"{number}.yaml").values():
                 if isinstance(value, dict) and "recipe" in value:
                     assert parse_recipe(value["recipe"], tmp_path)
                     recipes += 1
-    assert recipes
+    assert recipes >= 3
