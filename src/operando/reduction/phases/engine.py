@@ -86,6 +86,7 @@ class Phase:
         self.axis = recipe.texture.axis if recipe.texture else (0, 0, 1)
         self._sums = [crystal.squared_families(self.reflections) for crystal in self.crystals]
         self._last: tuple[Any, np.ndarray] = None, np.zeros(0)
+        self._last_texture: tuple[Any, tuple[np.ndarray, np.ndarray]] = None, (np.zeros(0), np.zeros(0))
         self._members: tuple[np.ndarray, np.ndarray] | None = None
 
     def x_of(self, cell: np.ndarray) -> float:
@@ -126,15 +127,17 @@ class Phase:
 
     def texture(self, free: np.ndarray, r: float, across: bool, inverse: np.ndarray, wavelength: float) -> tuple[np.ndarray, np.ndarray]:
         """Give March's factor of each family and its derivative by r, members weighted by their |F|^2."""
-        if self._members is None:
-            near = self.crystals[len(self.crystals) // 2].squared(self.reflections.members)
-            total = np.bincount(self.reflections.family, near, len(self.reflections.hkl))
-            self._members = near / np.maximum(total[self.reflections.family], 1e-300), self._cosines(self.crystal.cell)
-        part, cosine2 = self._members
-        theta = np.arcsin(np.minimum(wavelength / 2 * np.sqrt(inverse), 1.0))[self.reflections.family]
-        one, by_r = march(cosine2, r, across, theta)
-        count = len(self.reflections.hkl)
-        return np.bincount(self.reflections.family, one * part, count), np.bincount(self.reflections.family, by_r * part, count)
+        key = (free.tobytes(), r)
+        if self._last_texture[0] != key:
+            family, count = self.reflections.family, len(self.reflections.hkl)
+            if self._members is None:
+                near = self.crystals[len(self.crystals) // 2].squared(self.reflections.members)
+                self._members = near / np.maximum(np.bincount(family, near, count)[family], 1e-300), self._cosines(self.crystal.cell)
+            part, cosine2 = self._members
+            theta = np.arcsin(np.minimum(wavelength / 2 * np.sqrt(inverse), 1.0))[family]
+            one, by_r = march(cosine2, r, across, theta)
+            self._last_texture = key, (np.bincount(family, one * part, count), np.bincount(family, by_r * part, count))
+        return self._last_texture[1]
 
     def _cosines(self, cell: np.ndarray) -> np.ndarray:
         from operando.reduction.phases.crystal import reciprocal_metric
