@@ -167,3 +167,16 @@ def test_a_phase_twice_is_said_to_be_indistinct() -> None:
     assert not int(found.phase_flags.sel(phase="ZnO")) & named["indistinct"]
     both = found.phase_fraction.sel(phase=["NiO", "twin"]).sum()
     assert float(both) == pytest.approx(0.3, abs=0.02)
+
+
+def test_an_unknown_zero_is_in_the_systematic_uncertainty_of_the_lattice() -> None:
+    """d = lambda / 2 sin(theta): a zero error moves a by -a cot(theta) d(theta) on average over the lines."""
+    series = _pattern({"NiO": 0.3, "ZnO": 0.7}, {"NiO": NIO, "ZnO": ZNO})
+    only = {"background": 0, "b_iso": 0, "texture": 0, "tails": 0.99, "particle_radius": [0, 0.001], "zero": 0.01}
+    fixed = _found(series, _recipe(instrument={"refine": ["W"]}, systematics=only)).sel(phase="NiO")
+    shifted = _found(series, _recipe(instrument={"refine": ["W"], "zero": 0.01}, systematics=only)).sel(phase="NiO")
+    moved = abs(float(shifted.lattice_a) - float(fixed.lattice_a))
+    assert moved > 1e-3
+    assert float(fixed.lattice_a_systematic) == pytest.approx(moved, rel=0.1)
+    free = _found(series, _recipe(instrument={"refine": ["W", "zero"]}, systematics=only)).sel(phase="NiO")
+    assert float(free.lattice_a_systematic) < 0.1 * moved

@@ -216,6 +216,10 @@ def systematic(engine: Engine, frame: Frame, fit: Fit) -> Shifts:
                 theta[r] += sign * asked.texture
                 steps.append(frame.response(here, fit.scales[k] * (engine.columns(theta, k, None)[0] - here.patterns[k])))
             vary(steps)
+    if asked.zero and not engine.may[0] and not engine.may[1 : 1 + len(engine.layers)].any():
+        moved = fit.theta.copy()
+        moved[0] += asked.zero
+        vary([frame.response(here, np.asarray(sum(fit.scales[k] * (engine.columns(moved, k, None)[0] - here.patterns[k]) for k in range(count))))])
     shorter = engine.recipe.tails * asked.tails
     change = sum(fit.scales[k] * (engine.columns(fit.theta, k, None, tails=shorter)[0] - here.patterns[k]) for k in range(count) if fit.scales[k] > 0)
     vary([frame.response(here, np.asarray(change))] if np.ndim(change) else [])

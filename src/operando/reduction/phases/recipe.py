@@ -173,6 +173,7 @@ class Systematics(BaseModel):
     model_config = _STRICT
     background: int = Field(2, ge=0, le=10, description="degrees of the polynomial, more and fewer")
     b_iso: float = Field(0.2, ge=0, le=2, description="B of one phase after the other (angstrom^2), up and down")
+    zero: float = Field(0.002, ge=0, le=1, description="zero error of 2 theta (degrees), where neither it nor a displacement is fitted")
     tails: float = Field(0.5, gt=0, lt=1, description="share (1) of the width of profiles at which they are cut instead")
     texture: float = Field(0.05, ge=0, lt=0.5, description="March's r of one phase after the other, where it is not fitted (1), along its axis, or c")
     particle_radius: Interval = Field((0.0, 5.0), description="radii of particles (um) for absorption contrast, where a phase says nothing")
