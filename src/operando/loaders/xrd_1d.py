@@ -66,7 +66,7 @@ import numpy as np
 import xarray as xr
 
 from operando.contract import LoaderError, series
-from operando.loaders.diffraction import diffraction_axis, intensity_variables, wavelength_angstrom
+from operando.loaders.diffraction import AXES, diffraction_axis, intensity_variables, wavelength_angstrom
 from operando.loaders.spectrum_text import Columns, header_numbers, header_times, read_columns
 from operando.loaders.text import read_text
 from operando.loaders.xrd_layouts import BANK, bank_kind, header_wavelength, known_times, read_pattern
@@ -113,7 +113,29 @@ def load(
         Not a pattern, an axis that cannot be told, or a count that does not fit.
     """
     path = Path(path)
-    block, layout = read_pattern(read_text(path), path)
+    given = {k: v for k, v in locals().items() if k != "path"}
+    return pattern_of(read_text(path), path, **given)
+
+
+def pattern_of(
+    text: str,
+    path: Path,
+    *,
+    technique: str = "xrd",
+    unlabelled: str | None = None,
+    axis: str | None = None,
+    wavelength: str | None = None,
+    x_column: str | int | None = None,
+    intensity_column: str | int | None = None,
+    errors_column: str | int | None = None,
+    header_time: str | None = None,
+    time_format: str | Sequence[str] | None = None,
+    header_exposure: str | None = None,
+    header_end: str | None = None,
+    header_values: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """Make a series of one pattern of the text of its file; `unlabelled` is the axis where the file does not say, instead of a refusal."""
+    block, layout = read_pattern(text, path)
     header = block.header
     errors: np.ndarray | None = None
     extra: dict[str, tuple[Any, ...]] = {}
@@ -131,7 +153,12 @@ def load(
     elif layout:
         found_axis = "two_theta"
     else:
-        found_axis, units, note = _guess_axis(_axis_label(block, ix), header, x, path)
+        try:
+            found_axis, units, note = _guess_axis(_axis_label(block, ix), header, x, path)
+        except LoaderError:
+            if unlabelled is None:
+                raise
+            found_axis, note = unlabelled, f"the axis has no unit and is taken for {unlabelled} in {AXES[unlabelled]}"
     for i in range(block.values.shape[1]):
         if i in (ix, iy, ie) or errors_column == "none" or not (block.labels or block.values.shape[1] == 3):
             continue
@@ -167,7 +194,7 @@ def load(
     if title := _title(header):
         attrs["title"] = title
     return series(
-        "xrd",
+        technique,
         variables,
         source=path,
         coords={**coords, **values},
