@@ -20,7 +20,7 @@ _lazy = {
     "figures": "figures",
     "load": "beamtime",
     "open_beamtime": "store",
-    "reduce": "reduction",
+    "reduce": "beamtime",
     "OperandoError": "contract",
     "contract": "contract",
 }

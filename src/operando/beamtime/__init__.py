@@ -9,9 +9,10 @@ _lazy = {
     "build": "building",
     "check": "checking",
     "load": "loading",
+    "reduce": "loading",
     "run": "building",
     "store_paths": "building",
 }
 __getattr__, __dir__ = attach(__name__, _lazy)
 
-__all__ = ["Outcome", "Progress", "Silent", "build", "check", "load", "run", "store_paths"]
+__all__ = ["Outcome", "Progress", "Silent", "build", "check", "load", "reduce", "run", "store_paths"]

@@ -1,4 +1,4 @@
-"""`op.load`: files of one loader as one series, by hand."""
+"""`op.load` and `op.reduce`: files of one loader as one series, and what a recipe makes of it, by hand."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 import xarray as xr
 
-from operando.contract import ContractError, LoaderError, quantity
+from operando.config import Reader
+from operando.contract import ConfigError, ContractError, LoaderError, quantity
 from operando.loaders import FileTimes, concatenate, expand, get_loader, load_file, rank_of, select
+from operando.reduction import reduce as reduce_series
 from operando.timeline import localise, restart_segments
 
 
@@ -75,3 +77,51 @@ def load(files: str | Path, loader: str, *, timezone: str | None = None, where: 
     series = concatenate(found)
     series.attrs.pop("rank", None)
     return restart_segments(localise(series, timezone))
+
+
+def reader_of(base: Path) -> Reader:
+    """Give what reads the measured files that recipes name; loaders of one's own lie in `base`. Times play no part: such a file need hold none."""
+
+    def read(path: Path, loader: str, options: Mapping[str, Any]) -> xr.Dataset:
+        chosen = get_loader(loader, base)
+        many = load_file(chosen, path, options, FileTimes(start="1970-01-01T00:00:00", base=base))
+        if len(many) != 1:
+            raise ConfigError(
+                f"a recipe names a file of {len(many)} series, and one is needed", file=path, found=", ".join(ds.attrs["technique"] for ds in many)
+            )
+        return many[0]
+
+    return read
+
+
+def reduce(
+    series: xr.Dataset, recipe: str | Path | Mapping[str, Any] | None = None, *, base: Path | None = None, memory: int = 250_000_000
+) -> dict[str, xr.Dataset]:
+    """Reduce a series by hand, by the rules of a build; files that the recipe names are read with their loaders.
+
+    Parameters
+    ----------
+    series
+        Frames on UTC (with their alignment as coordinates if a reducer needs it).
+    recipe
+        Name of a packaged recipe, path, or mapping with `reducer:` or `stages:`; by default the technique's own reducer.
+    base
+        Folder in which recipes and the files that they name are looked for; by default the present one.
+    memory
+        Bytes of frames that are read and handed over at once.
+
+    Returns
+    -------
+    dict
+        Product name -> Dataset, of all stages.
+
+    Raises
+    ------
+    ConfigError
+        No such recipe or file, or none for this technique.
+    ContractError
+        The series is of another technique or on wall-clock times, or a reducer failed or returned what it may not.
+    LoaderError
+        A file that the recipe names cannot be read.
+    """
+    return reduce_series(series, recipe, base=base, memory=memory, read=reader_of(base or Path.cwd()))

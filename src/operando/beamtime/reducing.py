@@ -19,6 +19,7 @@ import xarray as xr
 from operando import plan
 from operando.beamtime.aligning import Source
 from operando.beamtime.frames import with_setups
+from operando.beamtime.loading import reader_of
 from operando.beamtime.outcome import Outcome, Progress
 from operando.config import BeamtimeConfig
 from operando.contract import ConfigError, OperandoError
@@ -49,7 +50,7 @@ def check_recipes(config: BeamtimeConfig, everything: Sequence[plan.Reading]) ->
             if recipe is None:
                 continue
             try:
-                parse_recipe(recipe, config.folder, [consumer.technique] if consumer.technique else reading.loader.techniques)
+                parse_recipe(recipe, config.folder, [consumer.technique] if consumer.technique else reading.loader.techniques, read=reader_of(config.folder))
             except ConfigError as error:
                 error.file = error.file or f"{config.path} (cell {consumer.cell}, series {consumer.series}, recipe)"
                 problems.append(error)
@@ -70,6 +71,7 @@ def reduce_all(
 ) -> None:
     """Bring the products of every series up to date, and drop those that no stage gives any more."""
     store: Store = writer.store
+    read = reader_of(config.folder)
     for reading in everything:
         source = Source(store, reading)
         for consumer in reading.consumers:
@@ -81,7 +83,7 @@ def reduce_all(
                 technique = str(store.read(consumer.cell, name, raw).attrs.get("technique"))
                 recipe = _recipe(config, consumer)
                 try:
-                    stages = default_stages(technique) if recipe is None else parse_recipe(recipe, config.folder, [technique])
+                    stages = default_stages(technique) if recipe is None else parse_recipe(recipe, config.folder, [technique], read=read)
                 except ConfigError as error:
                     error.file = error.file or f"{consumer.cell}/{name}, recipe"
                     outcome.problems.append(error)

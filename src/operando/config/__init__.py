@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # types, for those who annotate with them
         read_bytes,
     )
     from operando.config.reading import json_schema, read_config, read_yaml
-    from operando.config.recipes import Recipe, read_recipe, recipe_names
+    from operando.config.recipes import MeasuredFile, Reader, Recipe, read_recipe, recipe_names
     from operando.config.words import looks_like, suggest
 
 _lazy = {
@@ -68,9 +68,11 @@ _lazy = {
     "GENERAL_SOURCE_KEYS": "models",
     "Loading": "quantities",
     "Mass": "quantities",
+    "MeasuredFile": "recipes",
     "Period": "quantities",
     "Pressure": "quantities",
     "Quantity": "quantities",
+    "Reader": "recipes",
     "Recipe": "recipes",
     "Scalar": "quantities",
     "Seconds": "quantities",
@@ -113,9 +115,11 @@ __all__ = [
     "GENERAL_SOURCE_KEYS",
     "Loading",
     "Mass",
+    "MeasuredFile",
     "Period",
     "Pressure",
     "Quantity",
+    "Reader",
     "Recipe",
     "Scalar",
     "Seconds",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from operando.config.reading import read_yaml
 from operando.config.words import suggest
@@ -20,6 +22,66 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
     reducer: str = Field(min_length=1, description="name of the reducer")
+
+
+Reader = Callable[[Path, str, Mapping[str, Any]], Any]
+"""Reads a measured file: path, name of its loader, the loader's options -> a series."""
+
+
+class MeasuredFile(BaseModel):
+    """A measured file that a recipe names: a background, a standard. Its content is part of the recipe: a changed file makes the reducer run again.
+
+    A path is relative to beamtime.yaml. Whoever parses the recipe gives the folder and the reader (`parse_recipe`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    file: str = Field(min_length=1, description="the file, relative to beamtime.yaml")
+    loader: str = Field(min_length=1, description="name of its loader")
+    options: dict[str, Any] = Field(default_factory=dict, description="the loader's options")
+    sha256: str = Field(default="", description="of the file's content; filled in when the recipe is read")
+
+    _path: Path | None = PrivateAttr(default=None)
+    _read: Reader | None = PrivateAttr(default=None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _content(cls, value: Any, info: Any) -> Any:
+        context = info.context or {}
+        if not isinstance(value, Mapping) or "base" not in context or not isinstance(value.get("file"), str):
+            return value
+        path = Path(context["base"]) / value["file"]
+        if not path.is_file():
+            there = sorted(p.name for p in path.parent.iterdir())[:6] if path.parent.is_dir() else []
+            raise ValueError(f"the file {path} does not exist; {path.parent} holds {', '.join(there) or 'nothing'}")
+        about = path.stat()
+        return {**value, "sha256": _digest(path, about.st_size, about.st_mtime_ns)}
+
+    def model_post_init(self, context: Any) -> None:
+        """Keep folder and reader: they are no part of what is written down."""
+        if context and "base" in context:
+            self._path, self._read = Path(context["base"]) / self.file, context.get("read")
+
+    def series(self) -> Any:
+        """Read it.
+
+        Raises
+        ------
+        ConfigError
+            The recipe was parsed without a reader.
+        LoaderError
+            It cannot be read.
+        """
+        if self._path is None or self._read is None:
+            raise ConfigError("a recipe that names a file was made without a reader of files", file=self.file, hint="op.reduce, or parse_recipe(read=)")
+        return self._read(self._path, self.loader, self.options)
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(path: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file's content; read again when its size or its time of change is another."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def recipe_names() -> list[str]:

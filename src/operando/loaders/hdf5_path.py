@@ -39,7 +39,7 @@ that are empty or broken are named in `entries_left_out`.
 Output
 ------
 One series per technique and axis: frames of entries with the same axis follow each other in entry order, another axis or another set of
-variables makes a further series. Coordinates `entry`, everything in `coords` and `motors`, and for diffraction `two_theta` and q as for
+variables makes a further series. Coordinates `entry`, everything in `coords` and `motors`, and for xrd and pdf `two_theta` and q as for
 `xrd-1d` (option `wavelength`: text, or a path). `sensor` series have `sampling` (continuous | step | event | sample) per channel,
 continuous by default.
 """
@@ -77,7 +77,7 @@ from operando.loaders.hdf5_times import FRAME_LIMIT, Times, entry_times
 from operando.loaders.presets import with_preset
 
 TECHNIQUES = ("xrd", "pdf", "xas", "raman", "ir", "sensor")
-VERSION = "1"
+VERSION = "2"
 
 _BROKEN = (
     OSError,
@@ -326,7 +326,7 @@ class _Reader:
                 )
                 raise LoaderError(f"{where}{name} is not an array of numbers", file=self.path, found=f"{getattr(dataset, 'name', '?')}: {kind}")
         lam: float | None = None
-        if self.technique.name == "xrd" and self.options["wavelength"] is not None:
+        if self.technique.name in ("xrd", "pdf") and self.options["wavelength"] is not None:
             lam = read_wavelength(entry, self.root, self.options["wavelength"], self.path)
         axis_name, axis_size = "", 0
         axis_coords: dict[str, tuple[Any, ...]] = {}

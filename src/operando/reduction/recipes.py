@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from operando.config import Recipe, read_recipe
+from operando.config import Reader, Recipe, read_recipe
 from operando.contract import ConfigError
 from operando.reduction.interface import Reducer, default_reducer, get_reducer
 
@@ -41,7 +41,9 @@ def default_stages(technique: str) -> tuple[Stage, ...]:
     return (Stage(made, made.recipe.model_validate({"reducer": made.name})),) if made is not None else ()
 
 
-def parse_recipe(spec: str | Path | Mapping[str, Any], base: Path | None = None, techniques: Collection[str] = ()) -> tuple[Stage, ...]:
+def parse_recipe(
+    spec: str | Path | Mapping[str, Any], base: Path | None = None, techniques: Collection[str] = (), *, read: Reader | None = None
+) -> tuple[Stage, ...]:
     """Read a recipe by name, path or as a mapping, and see that its stages fit their reducers, one another and the series.
 
     Parameters
@@ -52,6 +54,8 @@ def parse_recipe(spec: str | Path | Mapping[str, Any], base: Path | None = None,
         Folder of beamtime.yaml.
     techniques
         What the series may be; empty if that is not known.
+    read
+        Reads the measured files that a recipe names (`operando.config.MeasuredFile`), when a reducer asks for them.
 
     Raises
     ------
@@ -89,7 +93,7 @@ def parse_recipe(spec: str | Path | Mapping[str, Any], base: Path | None = None,
             continue
         label = f"stage {number} ({made.name}): " if chain else f"{made.name}: "
         try:
-            stages.append(Stage(made, made.recipe.model_validate(settings, context={"base": base})))
+            stages.append(Stage(made, made.recipe.model_validate(settings, context={"base": base, "read": read})))
         except ValidationError as error:
             for fault in error.errors():
                 name = ".".join(str(p) for p in fault["loc"])

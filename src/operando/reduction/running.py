@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from operando.config import Reader
 from operando.contract import RULES, ConfigError, ContractError, OperandoError
 from operando.reduction.interface import Products
 from operando.reduction.recipes import Stage, default_stages, parse_recipe
@@ -243,7 +244,12 @@ def uncorrected(frames: xr.Dataset) -> xr.Dataset:
 
 
 def reduce(
-    series: xr.Dataset, recipe: str | Path | Mapping[str, Any] | None = None, *, base: Path | None = None, memory: int = _BATCH
+    series: xr.Dataset,
+    recipe: str | Path | Mapping[str, Any] | None = None,
+    *,
+    base: Path | None = None,
+    memory: int = _BATCH,
+    read: Reader | None = None,
 ) -> dict[str, xr.Dataset]:
     """Reduce a series by hand, by the rules of a build.
 
@@ -256,9 +262,11 @@ def reduce(
     recipe
         Name of a packaged recipe, path, or mapping with `reducer:` or `stages:`; by default the technique's own reducer.
     base
-        Folder in which recipes are looked for.
+        Folder in which recipes, and the files that they name, are looked for.
     memory
         Bytes of frames that are read and handed over at once.
+    read
+        Reads the measured files that a recipe names; `op.reduce` gives the loaders.
 
     Returns
     -------
@@ -273,7 +281,7 @@ def reduce(
         The series is of another technique or on wall-clock times, or a reducer failed or returned what it may not.
     """
     technique = str(series.attrs.get("technique"))
-    stages = default_stages(technique) if recipe is None else parse_recipe(recipe, base)
+    stages = default_stages(technique) if recipe is None else parse_recipe(recipe, base, read=read)
     if not stages:
         raise ConfigError(f"no reducer runs on {technique} by default", hint="name a recipe")
     if series.attrs.get("timezone_source") == "none":
