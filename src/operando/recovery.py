@@ -18,7 +18,7 @@ import xarray as xr
 
 from operando.contract import OperandoError, StoreError
 
-DIFFRACTION = "diffraction and PDF reducers"
+DIFFRACTION = "diffraction reducers"
 SPECTROSCOPY = "XAS, Raman and IR reducers"
 IMAGING = "imaging reducers"
 CORRELATION = "correlation"
@@ -442,7 +442,7 @@ QUESTIONS: tuple[Question, ...] = (
     ),
     Question("xrd: lattice a of the oxide", _observable("xrd", "lattice_a", tolerance=5e-4, unit="angstrom", position=0), DIFFRACTION),
     Question("xrd: lattice c of the oxide", _observable("xrd", "lattice_c", tolerance=5e-3, unit="angstrom", position=0), DIFFRACTION),
-    Question("total: first-shell distance", _observable("total", "first_shell_distance", tolerance=0.02, unit="angstrom"), DIFFRACTION),
+    Question("total: first-shell distance", _observable("total", "first_shell_distance", tolerance=0.02, unit="angstrom")),
     Question("xas: charged fraction", _observable("xas", "charged_fraction", tolerance=0.02, unit=""), SPECTROSCOPY),
     Question("xas: edge energy", _observable("xas", "edge_energy", true="edge_energy_half_step", tolerance=0.1, unit="eV"), SPECTROSCOPY),
     Question(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,8 +38,8 @@ class MeasuredFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     file: str = Field(min_length=1, description="the file, relative to beamtime.yaml")
-    loader: str = Field(min_length=1, description="name of its loader")
-    options: dict[str, Any] = Field(default_factory=dict, description="the loader's options")
+    loader: str | None = Field(default=None, min_length=1, description="name of its loader; default: that of the frames, with their options")
+    options: dict[str, Any] = Field(default_factory=dict, description="the loader's options; they override those of the frames")
     sha256: str = Field(default="", description="of the file's content; filled in when the recipe is read")
 
     _path: Path | None = PrivateAttr(default=None)
@@ -62,19 +63,25 @@ class MeasuredFile(BaseModel):
         if context and "base" in context:
             self._path, self._read = Path(context["base"]) / self.file, context.get("read")
 
-    def series(self) -> Any:
-        """Read it.
+    def series(self, frames: Any) -> Any:
+        """Read it; as these frames were read where no loader is named (their attributes say how).
 
         Raises
         ------
         ConfigError
-            The recipe was parsed without a reader.
+            The recipe was parsed without a reader, or neither it nor the frames name a loader.
         LoaderError
             It cannot be read.
         """
         if self._path is None or self._read is None:
             raise ConfigError("a recipe that names a file was made without a reader of files", file=self.file, hint="op.reduce, or parse_recipe(read=)")
-        return self._read(self._path, self.loader, self.options)
+        loader, options = self.loader, dict(self.options)
+        if loader is None:
+            loader = frames.attrs.get("loader")
+            options = {**json.loads(frames.attrs.get("options") or "{}"), **options}
+        if loader is None:
+            raise ConfigError("no loader is named for a file of the recipe, and the frames do not say theirs", file=self.file, hint="loader: NAME")
+        return self._read(self._path, loader, options)
 
 
 @functools.lru_cache(maxsize=256)

@@ -108,7 +108,20 @@ eis:                             # the same files, read as spectra
           circuit: L0-R0-ZARC1-ZARC2-Ws1-C1
           names: {{R0: ohmic_resistance, arc_1: interphase, arc_2: charge_transfer, Ws1.R: diffusion_resistance}}""",
     "xrd": "xrd: {{from: detector{suffix}}}",
-    "total": "total: {{from: total_scattering{suffix}}}",
+    "total": """\
+total:
+        from: total_scattering{suffix}
+        recipe:
+          stages:
+            - reducer: total-scattering
+              composition: NiO
+              qmin: 1.0                # 1/angstrom; the particles' small-angle scattering lies below
+              background:              # the cell before the particles were in, read as the frames are; they absorb a little
+                file: total/{cell}_background_total.h5
+                scale: 0.96
+            - reducer: pdf-shells
+              first_shell: [1.7, 2.5]  # angstrom
+              pair: Ni-O""",
     "xas": "xas: {{from: absorption{suffix}}}",
     "holder": "temperature: {{from: holder{suffix}}}",
     "beamline": "beamline: {{from: beamline{suffix}}}",

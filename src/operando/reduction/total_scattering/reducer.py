@@ -205,7 +205,7 @@ def _operator_of_intensity(frames: xr.Dataset, recipe: TotalScatteringRecipe, q:
         "composition": recipe.composition,
         "form_factors": "xraylib, neutral atoms" + (", f' and f'' at the wavelength" if wavelength else ", no f' and f'' (wavelength not known)"),
         "compton": ("no" if not recipe.compton else f"recoil exponent {recipe.recoil_exponent:g}" if wavelength else "no recoil (wavelength not known)"),
-        "scale_from": scale_from,
+        "scale_from": float(scale_from),
     }
     if wavelength:
         attrs |= {"wavelength": wavelength, "wavelength_units": "angstrom"}
@@ -236,7 +236,7 @@ def _subtracted(
     frames: xr.Dataset, recipe: TotalScatteringRecipe, q: np.ndarray, values: np.ndarray, variance: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray | None, str]:
     """Divide by monitor or exposure, subtract background and container, divide by the polarisation."""
-    patterns = [(one, one.series()) for one in (recipe.background, recipe.container) if one is not None]
+    patterns = [(one, one.series(frames)) for one in (recipe.background, recipe.container) if one is not None]
     by = _normalisation(recipe.normalise, [frames, *(ds for _, ds in patterns)], bool(patterns))
     with np.errstate(divide="ignore", invalid="ignore"):
         level = 1.0 / _level(frames, by)[:, None]

@@ -94,9 +94,7 @@ def scattering_factors(
     squares, compton = np.zeros(s.shape), np.zeros(s.shape)
     for element, share in composition.items():
         z = xraylib.SymbolToAtomicNumber(element)
-        f = np.array([xraylib.FF_Rayl(z, float(x)) for x in np.maximum(s, 1e-6)], complex)
-        if wavelength is not None:
-            f += xraylib.Fi(z, HC / wavelength) + 1j * abs(xraylib.Fii(z, HC / wavelength))
+        f = form_factor(element, q, wavelength)
         low = np.minimum(s / _LEAST, 1.0) ** 2  # it begins with the square of s
         compton += share * low * np.array([xraylib.SF_Compt(z, float(x)) for x in np.maximum(s, _LEAST)])
         mean += share * f
@@ -104,6 +102,33 @@ def scattering_factors(
     if wavelength is not None:
         compton *= recoil(q, wavelength) ** recoil_exponent
     return ScatteringFactors(np.abs(mean) ** 2, squares, compton)
+
+
+def form_factor(element: str, q: np.ndarray, wavelength: float | None = None) -> np.ndarray:
+    """Give f0 + f' + i f'' of a neutral atom at Q (1/angstrom), electrons, complex; f0 alone where the wavelength (angstrom) is not known."""
+    xraylib = _xraylib()
+    z = xraylib.SymbolToAtomicNumber(element)
+    f = np.array([xraylib.FF_Rayl(z, float(x)) for x in np.maximum(np.asarray(q, float) / (4.0 * np.pi), 1e-6)], complex)
+    if wavelength is not None:
+        f += xraylib.Fi(z, HC / wavelength) + 1j * abs(xraylib.Fii(z, HC / wavelength))
+    return f
+
+
+def pair_weight(composition: dict[str, float], pair: tuple[str, str], q: np.ndarray, wavelength: float | None = None) -> np.ndarray:
+    """Give what a pair of elements weighs in S(Q): c_i |f_i f_j| / <f>^2, twice that for unlike atoms; times N_ij, the j around an i, it is the shell's.
+
+    Raises
+    ------
+    ConfigError
+        An element that the composition does not hold.
+    """
+    missing = [element for element in pair if element not in composition]
+    if missing:
+        raise ConfigError("pair: names what the composition does not hold", found=", ".join(missing), expected=", ".join(composition))
+    f = {element: form_factor(element, q, wavelength) for element in composition}
+    mean = sum(composition[element] * f[element] for element in composition)
+    both = np.real(f[pair[0]] * np.conj(f[pair[1]]))
+    return np.asarray((1.0 if pair[0] == pair[1] else 2.0) * composition[pair[0]] * both / np.abs(mean) ** 2)
 
 
 def recoil(q: np.ndarray, wavelength: float) -> np.ndarray:
