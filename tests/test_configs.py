@@ -56,7 +56,8 @@ def test_every_recipe_fits_its_reducer(name: str) -> None:
     from operando.reduction import get_reducer, parse_recipe
 
     recipe = read_recipe(name)
-    assert get_reducer(recipe["reducer"]).name == recipe["reducer"]
+    for stage in recipe.get("stages", [recipe]):
+        assert get_reducer(stage["reducer"]).name == stage["reducer"]
     assert parse_recipe(recipe)
 
 

@@ -161,7 +161,7 @@ def _mixed(g: np.ndarray, good: np.ndarray, design: np.ndarray, together: float)
     for k in good:
         fractions[k], _ = nnls(design.T, g[k])
         left = g[k] - fractions[k] @ design
-        errors[k] = np.sqrt(np.diag(inverse) * together * (left @ left) / together / free)
+        errors[k] = np.sqrt(np.diag(inverse) * (left @ left) / free)  # free: points that say different things
         size = float(np.sqrt(np.mean(g[k] ** 2)))
         misfit[k] = np.sqrt(np.mean(left**2)) / size if size > 0 else np.nan
     return fractions, errors, misfit

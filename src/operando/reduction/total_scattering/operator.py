@@ -160,11 +160,14 @@ class Operator:
             Of the intensity, or None.
         """
         intensity = np.asarray(intensity, float)
+        whole = np.isfinite(intensity).all(axis=1) & (True if variance is None else np.isfinite(variance).all(axis=1))
+        if not whole.all():
+            intensity = np.where(whole[:, None], intensity, 0.0)
+            variance = None if variance is None else np.where(whole[:, None], variance, 0.0)
         k, b = intensity @ self.k + (0.0 if self.scaled else 1.0), intensity @ self.b
         sigma = None if variance is None else np.sqrt(variance @ self.k**2)
         least = 0.0 if sigma is None else 3.0 * sigma
-        with np.errstate(invalid="ignore"):
-            k = np.where(np.isfinite(k) & (k > least), k, np.nan)
+        k = np.where(whole & (k > least), k, np.nan)
         rows = np.flatnonzero(np.isfinite(k))
         f = np.full(intensity.shape, np.nan)
         g = np.full((intensity.shape[0], self.r.size), np.nan)
@@ -174,7 +177,8 @@ class Operator:
         if variance is not None:
             f_errors, g_errors = np.full_like(f, np.nan), np.full_like(g, np.nan)
             f_errors[rows], g_errors[rows] = self._errors(f[rows], g[rows], k[rows], np.asarray(variance, float)[rows])
-        return Transformed(f, f_errors, g, g_errors, k, sigma, np.where(np.isfinite(k), b, np.nan))
+        seen = np.isfinite(k)
+        return Transformed(f, f_errors, g, g_errors, k, None if sigma is None else np.where(seen, sigma, np.nan), np.where(seen, b, np.nan))
 
     def _errors(self, f: np.ndarray, g: np.ndarray, k: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """1 sigma of F and G, with that of the scale and the isotropic part: the variance of (A - u b' - v k') I / k, u = A 1, v = F or G + A T."""
