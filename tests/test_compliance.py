@@ -35,6 +35,15 @@ CASES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
     "csv": [("./example_beamtime/logs/A_holder.csv", {"technique": "sensor"}, {})],
     "bdf": [("echem/bdf_Apache2/legacy.bdf.parquet", {}, {})],
     "neware": [("echem/navani_MIT/test.nda", {}, {}), ("echem/newarenda_BSD/123456789012_Unit27_Example_Data_File.ndax", {}, {})],
+    "pdf-iq": [
+        ("pdf/diffpy_cmi_BSD3/si_ni_two_phase/ni.iq", {}, START),
+        ("pdf/labpdfproc_BSD/CeO2_635um_accum_0.xy", {"wavelength": "0.7093 angstrom"}, START),
+    ],
+    "pdf-gr": [
+        ("pdf/srfit_BSD/si90ni10-q27r60-xray.gr", {}, START),
+        ("pdf/diffpy_cmi_BSD3/Ni_standard/Ni.gr", {}, START),
+        ("pdf/gsas2_tutorials_rmc/sf6_190k_fq.dat", {}, START),
+    ],
     "xrd-1d": [
         ("small/xrd/A_20260603T100037_0002.xye", {"wavelength": "0.4133 angstrom"}, {**START, "exposure": 30.0}),
         ("xrd1d/scimap_GPL3/corundum.xye", {}, START),

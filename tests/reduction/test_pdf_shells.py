@@ -78,7 +78,9 @@ def particles(disorders: list[float]) -> xr.Dataset:
     particle = truth.Particle(24.0)
     intensity = np.stack([30 * (particle.intensity(Q, one) + particle.compton(Q)) for one in disorders])
     coords = {"q": ("q", Q, "1/angstrom")}
-    return series("pdf", {"intensity": (("time", "q"), intensity, "1")}, source="a.iq", coords=coords, elapsed=60.0 * np.arange(len(disorders)), **SHAPE)
+    return series(
+        "pdf", {"intensity": (("time", "q"), intensity, "1")}, source="a.iq", coords=coords, elapsed=60.0 * np.arange(len(disorders)), **SHAPE
+    )
 
 
 def test_particles_that_disorder_have_their_first_shell_and_lose_coherence() -> None:

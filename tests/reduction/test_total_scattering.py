@@ -1,4 +1,4 @@
-"""Total scattering: the operator against integration point by point, its errors against repetition, G(r) against simulated truth and shipped pairs."""
+"""Total scattering: the operator against integration point by point and repetition, G(r) against simulated truth and shipped pairs."""
 
 from __future__ import annotations
 
@@ -257,7 +257,9 @@ def test_a_grid_of_any_steps_gives_the_same() -> None:
 def test_s_and_f_and_g_of_others_are_taken() -> None:
     own = op.reduce(frames(pattern()[None]), recipe(qmin=0.7, rpoly=1.0))["reduced"]
     for name in ("s_q", "f_q"):
-        again = op.reduce(own[[name]].assign_attrs(technique="pdf", timezone_source="file"), {"reducer": "total-scattering", "rmax": 12, "rstep": 0.02})
+        again = op.reduce(
+            own[[name]].assign_attrs(technique="pdf", timezone_source="file"), {"reducer": "total-scattering", "rmax": 12, "rstep": 0.02}
+        )
         np.testing.assert_allclose(again["reduced"].g_r, own.g_r, atol=1e-4)
         assert "intensity_scale" not in again["reduced"]
     kept = op.reduce(own[["g_r"]].assign_attrs(timezone_source="file"), {"reducer": "total-scattering", "rmin": 2, "rmax": 4})["reduced"]
@@ -390,7 +392,7 @@ def peaks(r: np.ndarray, g: np.ndarray, least: float) -> np.ndarray:
 @pytest.mark.real_data
 @pytest.mark.parametrize(("name", "composition", "shell"), [("ni", "Ni", 2.49), ("si", "Si", 2.35), ("sini", "Si0.9Ni0.1", 2.41)])
 def test_shipped_g_of_r_comes_out_of_shipped_intensities(shared_data: Path, name: str, composition: str, shell: float) -> None:
-    """One set of settings for the three. The .iq of nickel ends at 24 1/angstrom, its .gr holds F(Q) to beyond 26: one flat top at 23.85 moves by 0.04."""
+    """One set of settings for the three. Nickel's .iq ends at 24 1/angstrom, its .gr holds F(Q) to beyond 26: one flat top, at 23.85, is 0.04 off."""
     folder = shared_data / "pdf" / "diffpy_cmi_BSD3" / "si_ni_two_phase"
     told = {"timezone": "UTC", "start": "2026-01-01T00:00:00", "exposure": 1.0}
     shipped = op.load(folder / f"{name}.gr", "pdf-gr", **told)

@@ -50,7 +50,9 @@ def check_recipes(config: BeamtimeConfig, everything: Sequence[plan.Reading]) ->
             if recipe is None:
                 continue
             try:
-                parse_recipe(recipe, config.folder, [consumer.technique] if consumer.technique else reading.loader.techniques, read=reader_of(config.folder))
+                parse_recipe(
+                    recipe, config.folder, [consumer.technique] if consumer.technique else reading.loader.techniques, read=reader_of(config.folder)
+                )
             except ConfigError as error:
                 error.file = error.file or f"{config.path} (cell {consumer.cell}, series {consumer.series}, recipe)"
                 problems.append(error)

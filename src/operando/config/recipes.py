@@ -74,7 +74,9 @@ class MeasuredFile(BaseModel):
             It cannot be read.
         """
         if self._path is None or self._read is None:
-            raise ConfigError("a recipe that names a file was made without a reader of files", file=self.file, hint="op.reduce, or parse_recipe(read=)")
+            raise ConfigError(
+                "a recipe that names a file was made without a reader of files", file=self.file, hint="op.reduce, or parse_recipe(read=)"
+            )
         loader, options = self.loader, dict(self.options)
         if loader is None:
             loader = frames.attrs.get("loader")

@@ -8,9 +8,9 @@ count is checked). A fourth column, or one labelled `dG`, `d_Gr`, `sigma` ..., i
 is negative somewhere. The third column of PDFgetX2 (`d_r`) holds -4 pi density r and is not used. Rows may lack their errors, as PDFgetX2 writes
 some files: these are NaN; errors that are zero everywhere are none.
 
-Which function: option `function` (`gr`, `fq`, `sq`, or RMCProfile's `keen_gr`, `keen_fq`), else the label, the header, the extension, or `_gr`, `_fq`,
-`_sq` in the name. Definitions (D. A. Keen, J. Appl. Cryst. 34 (2001) 172): F(Q) = Q (S(Q) - 1) in 1/angstrom, G(r) = 4 pi density r (g(r) - 1) in
-1/angstrom^2, as PDFgetX3 and PDFgui write them. In RMCProfile's layout F(Q) and G(r) are Keen's own: <b>^2 (S(Q) - 1) and <b>^2 (g(r) - 1), in barn.
+Which function: option `function` (`gr`, `fq`, `sq`, or RMCProfile's `keen_gr`, `keen_fq`), else the label, the header, the extension, or `_gr`,
+`_fq`, `_sq` in the name. Definitions (D. A. Keen, J. Appl. Cryst. 34 (2001) 172):
+F(Q) = Q (S(Q) - 1) in 1/angstrom, G(r) = 4 pi density r (g(r) - 1) in 1/angstrom^2, as PDFgetX3 and PDFgui write them. In RMCProfile's layout F(Q) and G(r) are Keen's own: <b>^2 (S(Q) - 1) and <b>^2 (g(r) - 1), in barn.
 
 Where the time comes from
 -------------------------
@@ -18,9 +18,9 @@ Nothing in these files says when the pattern was measured (their dates are of th
 
 What is assumed
 ---------------
-r is in angstrom and q in 1/angstrom (option `axis: r_nm` or `q_nm` otherwise). Keen's functions are divided by <b>^2, option `mean_b_squared` (barn) or
-`multi by` in the title. His F(Q) then gives S(Q). His G(r) gives G(r) if the number density is known (option `density`, atoms per angstrom^3); else
-r (g(r) - 1) in angstrom is kept, which is G(r) without a factor, and the attribute `definition` says so.
+r is in angstrom and q in 1/angstrom (option `axis: r_nm` or `q_nm` otherwise). Keen's functions are divided by <b>^2, option `mean_b_squared` (barn)
+or `multi by` in the title. His F(Q) then gives S(Q). His G(r) gives G(r) if the number density is known (option `density`, atoms per
+angstrom^3); else r (g(r) - 1) in angstrom is kept, which is G(r) without a factor, and the attribute `definition` says so.
 
 Output
 ------
@@ -164,7 +164,11 @@ def _function(given: str | None, header: str, path: Path, label: str, rmc: bool)
     refuse_other(found, tuple(_NAMES), path)
     if found is None:
         raise LoaderError(
-            "which function it holds cannot be told", file=path, found=repr(label or path.name), expected="G(r), F(Q) or S(Q)", hint="say it with function:"
+            "which function it holds cannot be told",
+            file=path,
+            found=repr(label or path.name),
+            expected="G(r), F(Q) or S(Q)",
+            hint="say it with function:",
         )
     return found, rmc and found in ("gr", "fq")
 
@@ -210,9 +214,7 @@ def _errors(block: Columns, ix: int, iy: int, given: str | int | None, path: Pat
     return errors if np.nan_to_num(errors).any() else None
 
 
-def _from_keen(
-    kind: str, x: np.ndarray, squared: float | None, density: Any, attrs: dict[str, Any], path: Path
-) -> tuple[str, Any, float, str, str]:
+def _from_keen(kind: str, x: np.ndarray, squared: float | None, density: Any, attrs: dict[str, Any], path: Path) -> tuple[str, Any, float, str, str]:
     """Bring Keen's functions to ours: name, factor (number or array), offset, unit and definition."""
     squared = squared or attrs.pop("multiplied_by", None)
     attrs.pop("multiplied_by", None)
@@ -223,7 +225,9 @@ def _from_keen(
             return "s_q", 1.0 / squared, 1.0, "1", "S(Q), of Keen's F(Q) / <b>^2 + 1"
         return "f_q", x, 0.0, "barn/angstrom", "Q F(Q) with Keen's F(Q) = <b>^2 (S(Q) - 1)"
     number = _positive(density, "density", path)
-    by, unit, words = (1.0, "barn*angstrom", "r G(r) with Keen's G(r) = <b>^2 (g(r) - 1)") if squared is None else (squared, "angstrom", "r (g(r) - 1)")
+    by, unit, words = (
+        (1.0, "barn*angstrom", "r G(r) with Keen's G(r) = <b>^2 (g(r) - 1)") if squared is None else (squared, "angstrom", "r (g(r) - 1)")
+    )
     if number is None or squared is None:
         return "g_r", x / by, 0.0, unit, f"{words}; times 4 pi density it would be in 1/angstrom^2"
     attrs["number_density"] = number
@@ -245,10 +249,13 @@ def claims(path: str | os.PathLike[str]) -> str | None:
         text, header = commented(read_text(path, limit=262144))
         text, count = _rmc(text)
         found, said = function_of(header, path)
-        if found in (None, "iq") or (said == "name" and count is None):
+        if count is None and (found in (None, "iq") or said == "name"):
             return None
         block = read_columns(_filled(text.rpartition("\n")[0] + "\n"), path)
         x = block.values[:, 0]
+        if count is not None:
+            whole = block.values.shape[0] == count and block.values.shape[1] == 2 and bool((np.diff(x) > 0).all())
+            return "total scattering of RMCProfile" if whole and "multiplied_by" in settings_of("\n".join(block.header)) else None
         if block.values.shape[0] < 5 or block.values.shape[1] > 6 or not (np.diff(x) > 0).all() or x[0] < 0:
             return None
         return {"gr": "pair distribution function G(r)", "fq": "reduced structure function F(Q)", "sq": "structure function S(Q)"}[str(found)]

@@ -4,7 +4,8 @@ What the bytes mean
 -------------------
 Two or three columns (axis, intensity, standard error) under any header, as `xrd-1d` reads them: separators, decimal commas, fit2d `.chi`, labels.
 `#S`, `#L Q I(Q)` and the long headers of PDFgetX2 and PDFgetX3 (up to `#### start data`) are known; what they say of qmin, qmax (1/angstrom),
-composition, background and scale is kept as attributes, not applied. S(Q), F(Q) and G(r) are read by `pdf-gr`; HDF5 by `hdf5-path` with `technique: pdf`.
+composition, background and scale is kept as attributes, not applied. S(Q), F(Q) and G(r) are read by `pdf-gr`; HDF5 by `hdf5-path` with
+`technique: pdf`.
 
 The axis
 --------

@@ -3,9 +3,9 @@
 All three are linear in G(r), which is additive over the parts of a sample in proportion to what each scatters: fractions here are of the scattering
 power, <f>^2 times the number of atoms, and no weight fractions. Neighbouring points of G(r) say the same within pi / qmax; errors count that.
 
-Components are found by alternating least squares (R. Tauler, Chemom. Intell. Lab. Syst. 30 (1995) 133): weights that are not negative and add up to 1
-in each frame, functions of any sign, starting from the frames that lie farthest apart. Where no frame is pure, such components are not unique: they are the
-ones nearest to the frames that there are.
+Components are found by alternating least squares (R. Tauler, Chemom. Intell. Lab. Syst. 30 (1995) 133): weights that are not negative and add up to
+1 in each frame, functions of any sign, starting from the frames that lie farthest apart. Where no frame is pure, such components are not unique: they
+are the ones nearest to the frames that there are.
 """
 
 from __future__ import annotations
@@ -103,9 +103,7 @@ class _Table:
         self.variables: dict[str, tuple[Any, ...]] = {}
         self.coords: dict[str, Any] = {"time": reduced["time"].variable}
 
-    def add(
-        self, name: str, values: np.ndarray, unit: str, words: str, errors: np.ndarray | None = None, dims: tuple[str, ...] = ("time",)
-    ) -> None:
+    def add(self, name: str, values: np.ndarray, unit: str, words: str, errors: np.ndarray | None = None, dims: tuple[str, ...] = ("time",)) -> None:
         attrs: dict[str, Any] = {"units": unit, "long_name": words, **({"sampling": "continuous"} if dims[0] == "time" else {})}
         if errors is not None:
             attrs["ancillary_variables"] = f"{name}_errors"
@@ -202,7 +200,7 @@ def _corners(data: np.ndarray, n: int) -> np.ndarray:
 
 
 def _alternate(data: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Alternate least squares of weights (not negative, adding up to 1) and functions until nothing changes; the components in order of appearance."""
+    """Alternate least squares of weights (not negative, adding up to 1) and functions until nothing changes; components in order of appearance."""
     from scipy.optimize import nnls
 
     functions = data[_corners(data, n)]

@@ -9,11 +9,12 @@ least squares over the grid, weighted with its steps w: what varies too slowly i
 scattering or what of a background was left. n = rpoly qmax / pi terms; between two whole n the last term counts in part. W is 1 or Lorch's
 sin(pi Q / qmax) / (pi Q / qmax). w are the trapezoid's weights on the series' own grid, whatever its steps.
 
-The scale k, counts per electron unit and atom, is that of the frame itself: the ratio of I to T over the highest Q, each weighted with Q^2 / <f>^2, where
-what is left of the structure averages out (Krogh-Moe and Norman's integral, whose term with the density, 2 pi^2 density, is below 0.1 % of it from
-qmax = 16 on). Or k and an isotropic part b, fluorescence above all, by least squares: I = k T + b.
+The scale k, counts per electron unit and atom, is that of the frame itself: the ratio of I to T over the highest Q, each weighted with Q^2 / <f>^2,
+where what is left of the structure averages out (Krogh-Moe and Norman's integral, whose term with the density, 2 pi^2 density, is below 0.2 % of it
+from qmax = 16 on). Or k and an isotropic part b, fluorescence above all, by least squares: I = k T + b.
 
-Errors are propagated exactly to first order: k and b are linear in I too, and dG/dI = (A - (A 1) b' - (G + A T) k') / k with A = 2/pi sin w W (1 - D) h.
+Errors are propagated exactly to first order: k and b are linear in I too, and with A = 2/pi sin w W (1 - D) h
+dG/dI = (A - (A 1) b' - (G + A T) k') / k.
 """
 
 from __future__ import annotations
@@ -118,7 +119,9 @@ class Operator:
         self.basis, self.share = self._polynomials(terms, most)
         self.sines = np.sin(np.multiply.outer(self.r, self.q))
         self.sines *= 2.0 / np.pi * self.weights * window
-        self.k, self.b = self._scale(high, mean_squared, isotropic) if self.scaled else (0.0 * unity, 0.0 * unity)
+        self.k, self.b = np.zeros_like(unity), np.zeros_like(unity)
+        if self.scaled:
+            self.k, self.b = self._scale(high, mean_squared, isotropic)
         self.smooth = self.project(self.gain * self.expected)  # (1 - D) h T
         self.flat = self.project(self.gain)
         self._whole: np.ndarray | None = None
@@ -198,7 +201,11 @@ class Operator:
             flat_g = self.flat @ self.sines.T
             along_b = self.project(self.gain * self.b * variance)
             f_variance += self.flat**2 * both_b[:, None] - 2.0 * self.flat * along_b + 2.0 * self.flat * total_f * cross[:, None]
-            g_variance += flat_g**2 * both_b[:, None] - 2.0 * flat_g * ((self.b * variance).astype(np.float32) @ self._whole.T) + 2.0 * flat_g * total_g * cross[:, None]
+            g_variance += (
+                flat_g**2 * both_b[:, None]
+                - 2.0 * flat_g * ((self.b * variance).astype(np.float32) @ self._whole.T)
+                + 2.0 * flat_g * total_g * cross[:, None]
+            )
         return np.sqrt(np.maximum(f_variance, 0.0)) / k[:, None], np.sqrt(np.maximum(g_variance, 0.0)) / k[:, None]
 
     def _matrix(self) -> np.ndarray:

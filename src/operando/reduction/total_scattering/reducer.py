@@ -32,14 +32,16 @@ class TotalScatteringRecipe(Recipe):
     """Settings of the reduction of total scattering."""
 
     reducer: str = "total-scattering"
-    composition: str | None = Field(default=None, description="formula of what is left when everything is subtracted, for example LiNi0.8Mn0.1Co0.1O2")
+    composition: str | None = Field(
+        default=None, description="formula of what is left when everything is subtracted, for example LiNi0.8Mn0.1Co0.1O2"
+    )
     qmin: float = Field(default=0.0, ge=0, description="lowest Q that is used, 1/angstrom")
     qmax: float | None = Field(default=None, gt=0, description="highest Q that is used, 1/angstrom; default, and limit: the last channel")
     rpoly: float | None = Field(
         default=None,
         ge=0,
         le=5,
-        description="distance in angstrom below which nothing is structure: polynomial of rpoly qmax / pi terms; default: 0.9 for intensities, else 0",
+        description="angstrom; nothing below is structure: a polynomial of rpoly qmax / pi terms is taken off; default: 0.9 for intensities, else 0",
     )
     rmin: float = Field(default=0.0, ge=0, description="first r, angstrom")
     rmax: float = Field(default=30.0, gt=0, description="last r, angstrom")
@@ -51,7 +53,9 @@ class TotalScatteringRecipe(Recipe):
         default="auto", description="what frames and subtracted patterns are divided by; auto: monitor where all have it, else exposure, else nothing"
     )
     compton: bool = Field(default=True, description="take tabulated Compton scattering off; false: leave it to the polynomial")
-    recoil_exponent: float = Field(default=2.0, ge=0, le=4, description="power (1) of E'/E in Compton scattering: 2 counts photons, 3 adds up energies")
+    recoil_exponent: float = Field(
+        default=2.0, ge=0, le=4, description="power (1) of E'/E in Compton scattering: 2 counts photons, 3 adds up energies"
+    )
     isotropic: bool = Field(default=False, description="find a constant beside the scale, such as fluorescence")
     scale_from: float | None = Field(
         default=None, gt=0, description="the scale is found from here to qmax, 1/angstrom; default: 0.6 qmax, with isotropic 0.2 qmax"
@@ -60,7 +64,9 @@ class TotalScatteringRecipe(Recipe):
     polarisation: float | None = Field(
         default=None, ge=0, description="A (1) of (1 + A cos^2 2theta)/(1 + A) to divide by, where integration did not: 1 for whole rings"
     )
-    density: float | None = Field(default=None, gt=0, lt=1, description="atoms per angstrom^3; with composition and Compton the scale is called absolute")
+    density: float | None = Field(
+        default=None, gt=0, lt=1, description="atoms per angstrom^3; with composition and Compton the scale is called absolute"
+    )
     max_gap: float = Field(default=0.1, ge=0, description="dead channels are filled along a straight line over at most this, 1/angstrom")
 
     @model_validator(mode="after")
@@ -84,9 +90,7 @@ class TotalScatteringRecipe(Recipe):
         return self.rmin + self.rstep * np.arange(int(np.floor((self.rmax - self.rmin) / self.rstep + 1e-6)) + 1)
 
 
-@reducer(
-    "total-scattering", technique="pdf", kind="frame", products=("reduced",), recipe=TotalScatteringRecipe, version="1"
-)
+@reducer("total-scattering", technique="pdf", kind="frame", products=("reduced",), recipe=TotalScatteringRecipe, version="1")
 def reduce_total_scattering(frames: xr.Dataset, recipe: TotalScatteringRecipe, state: Any = None) -> Products:
     """Reduce total scattering.
 
@@ -101,9 +105,9 @@ def reduce_total_scattering(frames: xr.Dataset, recipe: TotalScatteringRecipe, s
     -------
     Products
         `reduced`: `s_q` (1), `f_q` (1/angstrom) over (time, q) from qmin to qmax, `g_r` (1/angstrom^2) over (time, r), each with `_errors` where the
-        intensity has errors (photon counts: Poisson): exact to first order, with those of what is subtracted and of the scale. `intensity_scale`: what
-        the intensity was divided by to be in electron units per atom; `isotropic` where asked for; `channels_filled`, `channels_missing`. A frame that
-        lacks channels, or that has no scale above three standard errors (beam off, background alone), is NaN.
+        intensity has errors (photon counts: Poisson): exact to first order, with those of what is subtracted and of the scale. `intensity_scale`:
+        what the intensity was divided by to be in electron units per atom; `isotropic` where asked for; `channels_filled`, `channels_missing`. A
+        frame that lacks channels, or that has no scale above three standard errors (beam off, background alone), is NaN.
 
     Raises
     ------
@@ -195,16 +199,16 @@ def _operator_of_intensity(frames: xr.Dataset, recipe: TotalScatteringRecipe, q:
     mean_squared, expected = _expected(q.tobytes(), recipe.composition, wavelength, recipe.recoil_exponent, recipe.compton)
     terms = (RPOLY if recipe.rpoly is None else recipe.rpoly) * q[-1] / np.pi
     scale_from = recipe.scale_from or (0.2 if recipe.isotropic else 0.6) * q[-1]
-    operator = _operator(
-        q.tobytes(), recipe.r.tobytes(), mean_squared, expected, terms, recipe.window == "lorch", scale_from, recipe.isotropic
-    )
+    operator = _operator(q.tobytes(), recipe.r.tobytes(), mean_squared, expected, terms, recipe.window == "lorch", scale_from, recipe.isotropic)
     absolute = recipe.compton and recipe.density is not None
     lacks = [word for word, there in (("number density", recipe.density), ("Compton scattering", recipe.compton)) if not there]
     attrs: dict[str, Any] = {
         "intensity_scale_is": "absolute: I = <f^2> + Compton at high Q" if absolute else f"relative: without {' and '.join(lacks)}",
         "composition": recipe.composition,
         "form_factors": "xraylib, neutral atoms" + (", f' and f'' at the wavelength" if wavelength else ", no f' and f'' (wavelength not known)"),
-        "compton": ("no" if not recipe.compton else f"recoil exponent {recipe.recoil_exponent:g}" if wavelength else "no recoil (wavelength not known)"),
+        "compton": (
+            "no" if not recipe.compton else f"recoil exponent {recipe.recoil_exponent:g}" if wavelength else "no recoil (wavelength not known)"
+        ),
         "scale_from": float(scale_from),
     }
     if wavelength:
@@ -259,12 +263,16 @@ def _subtracted(
 
 def _normalisation(asked: str, series: list[xr.Dataset], needed: bool) -> str:
     """Choose what all of them are divided by."""
-    there = {name: all(name in ds.coords and np.isfinite(np.asarray(ds[name].values, float)).any() for ds in series) for name in ("monitor", "exposure")}
+    there = {
+        name: all(name in ds.coords and np.isfinite(np.asarray(ds[name].values, float)).any() for ds in series) for name in ("monitor", "exposure")
+    }
     there["exposure"] &= all(np.nanmax(np.asarray(ds["exposure"].values, float), initial=0.0) > 0 for ds in series if "exposure" in ds.coords)
     if asked == "auto":
         return next((name for name in ("monitor", "exposure") if there[name]), "none") if needed else "none"
     if asked != "none" and not there[asked]:
-        raise ConfigError(f"normalise: {asked}, but not all of frames and subtracted patterns have it", hint="coords: in the loader's options, or none")
+        raise ConfigError(
+            f"normalise: {asked}, but not all of frames and subtracted patterns have it", hint="coords: in the loader's options, or none"
+        )
     return asked
 
 
@@ -278,7 +286,9 @@ def _level(ds: xr.Dataset, by: str) -> np.ndarray:
 def _mean_pattern(one: Subtracted, ds: xr.Dataset, by: str, q: np.ndarray) -> _Pattern:
     """Average a pattern over its frames, each weighted with its monitor or exposure, and bring it to the channels of the frames."""
     if "intensity" not in ds or "q" not in ds.dims:
-        raise ContractError("holds no intensity over q", file=one.file, found=", ".join(map(str, ds.data_vars)), hint="give the loader the wavelength")
+        raise ContractError(
+            "holds no intensity over q", file=one.file, found=", ".join(map(str, ds.data_vars)), hint="give the loader the wavelength"
+        )
     grid = np.asarray(ds["q"].values, float)
     order = np.argsort(grid, kind="stable")
     grid = grid[order]

@@ -25,9 +25,7 @@ def _xraylib() -> Any:
     try:
         import xraylib
     except ImportError:
-        raise ConfigError(
-            "the scattering factors need xraylib, which is not installed", hint='pip install "operando[pdf]" (or xraylib)'
-        ) from None
+        raise ConfigError("the scattering factors need xraylib, which is not installed", hint='pip install "operando[pdf]" (or xraylib)') from None
     return xraylib
 
 
@@ -83,7 +81,7 @@ def scattering_factors(
     q
         1/angstrom.
     wavelength
-        angstrom: adds f' and f'' and the Breit-Dirac recoil factor (E'/E)^n of the Compton scattering, with E' = E / (1 + E (1 - cos 2theta) / m c^2).
+        angstrom: adds f' and f'' and the Breit-Dirac recoil factor (E'/E)^n of the Compton scattering, E' = E / (1 + E (1 - cos 2theta) / m c^2).
         None: no anomalous terms, no recoil.
     recoil_exponent
         n: 2 for detectors that count photons, 3 for those that add up energies (W. Ruland, Br. J. Appl. Phys. 15 (1964) 1301).
@@ -115,7 +113,7 @@ def form_factor(element: str, q: np.ndarray, wavelength: float | None = None) ->
 
 
 def pair_weight(composition: dict[str, float], pair: tuple[str, str], q: np.ndarray, wavelength: float | None = None) -> np.ndarray:
-    """Give what a pair of elements weighs in S(Q): c_i |f_i f_j| / <f>^2, twice that for unlike atoms; times N_ij, the j around an i, it is the shell's.
+    """Give what a pair of elements weighs in S(Q), Re(c_i f_i f_j*) / <f>^2, twice that for unlike atoms; times N_ij, the j around an i.
 
     Raises
     ------

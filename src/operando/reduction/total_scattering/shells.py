@@ -2,13 +2,14 @@
 
 A shell of pairs at distance d with a Gaussian spread sigma is, in Q, F(Q) = (N / d) exp(-Q^2 sigma^2 / 2) sin(Q d), and what G(r) shows of it is
 the transform of that from qmin to qmax, ripples and all. This is what is fitted, so that distance and width are those of the pairs and not of their
-peak, which the finite qmax and the factor 1/r of G(r) shift and widen. N is the area of the shell in r G(r): for one element, where the scale is absolute, the number of neighbours. Where the recipe names
-the `pair` of elements, F(Q) is multiplied by what that pair weighs, c_i f_i f_j / <f>^2 (twice for unlike atoms), which narrows or widens its peak, and
-N is the number of j around an i. Shells near by, whose tails and ripples reach into the first, are fitted along where `neighbours` names their
-distances. Under all of it lies a slow odd curve, a r + b r^3: -4 pi density r, what is left of it in a particle, and the feet of other shells.
+peak, which the finite qmax and the factor 1/r of G(r) shift and widen. N is the area of the shell in r G(r): for one element, where the scale is
+absolute, the number of neighbours. Where the recipe names the `pair` of elements, F(Q) is multiplied by what that pair weighs, c_i f_i f_j / <f>^2
+(twice for unlike atoms), which narrows or widens its peak, and N is the number of j around an i. Shells near by, whose tails and ripples reach into
+the first, are fitted along where `neighbours` names their distances. Under all of it lies a slow odd curve, a r + b r^3: -4 pi density r, what is
+left of it in a particle, and the feet of other shells.
 
-Errors are statistical: what a wrong window or an overlapping shell shifts is not in them. They come from F(Q), whose channels are independent, through the same linear equations; where only G(r) is known, from its errors, correlated
-over pi / qmax.
+Errors are statistical: what a wrong window or an overlapping shell shifts is not in them. They come from F(Q), whose channels are independent,
+through the same linear equations; where only G(r) is known, from its errors, correlated over pi / qmax.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from operando.reduction.total_scattering.operator import trapezoid
 from operando.reduction.total_scattering.scattering_factors import pair_weight, parse_composition
 
 _STEPS = 30
+_BEHIND = 3.0
+"""angstrom: where the decay is followed from where no first shell is named."""
 
 
 class ShellsRecipe(Recipe):
@@ -36,16 +39,20 @@ class ShellsRecipe(Recipe):
     first_shell: tuple[float, float] | None = Field(
         default=None, description="range of r in angstrom that holds the first shell and no other; default: about the first strong peak of each frame"
     )
-    pair: str | None = Field(default=None, description="elements of the first shell, for example Ni-O: the second around the first; default: all alike")
+    pair: str | None = Field(
+        default=None, description="elements of the first shell, for example Ni-O: the second around the first; default: all alike"
+    )
     neighbours: list[float] = Field(
         default_factory=list, max_length=6, description="distances of the next shells, angstrom, about: they are fitted beside the first"
     )
     width: float = Field(default=0.1, gt=0, lt=2, description="spread of the distances to start from, angstrom")
     long_range: tuple[float, float] = Field(default=(10.0, 20.0), description="range of r over which the amplitude far out is taken, angstrom")
     coherence: tuple[float, float] | None = Field(
-        default=None, description="range of r over which the decay is followed, angstrom; default: behind the first shell to the last r"
+        default=None, description="range of r over which the decay is followed, angstrom; default: from the end of first_shell (or 3) to the last r"
     )
-    period: float = Field(default=4.0, gt=0, description="length over which the amplitude is averaged to follow its decay, angstrom: a cell edge or so")
+    period: float = Field(
+        default=4.0, gt=0, description="length over which the amplitude is averaged to follow its decay, angstrom: a cell edge or so"
+    )
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> ShellsRecipe:
@@ -91,10 +98,8 @@ def reduce_shells(reduced: xr.Dataset, recipe: ShellsRecipe, state: Any = None) 
     weight = _weight(reduced, recipe, q)
     shells = np.full((len(g), 4), np.nan)
     spread = np.full((len(g), 3), np.nan)
-    begins = np.full(len(g), np.nan)
     for k, one in enumerate(g):
         low, high = recipe.first_shell or _first_peak(r, one)
-        begins[k] = high
         last = max(recipe.neighbours) + 0.3 if recipe.neighbours else high
         window = np.flatnonzero((r >= low) & (r <= last))
         if not np.isfinite(one).all() or window.size < 8 + 3 * len(recipe.neighbours):
@@ -110,15 +115,21 @@ def reduce_shells(reduced: xr.Dataset, recipe: ShellsRecipe, state: Any = None) 
     amplitude = np.sqrt(np.mean(g[:, far] ** 2, axis=1))
     known = g_errors is not None or f_errors is not None
     noise = _noise(g_errors, far, r, q)
-    start = recipe.coherence[0] if recipe.coherence else float(np.nanmedian(begins)) if np.isfinite(begins).any() else r[0]
-    stop = recipe.coherence[1] if recipe.coherence else r[-1]
-    length, length_errors = _coherence(r, g, g_errors, start, stop, recipe.period)
+    behind = recipe.first_shell[1] if recipe.first_shell else _BEHIND
+    length, length_errors = _coherence(r, g, g_errors, *(recipe.coherence or (behind, float(r[-1]))), recipe.period)
     out: dict[str, tuple[Any, ...]] = {}
     _add(out, "first_shell_distance", shells[:, 0], spread[:, 0] if known else None, "angstrom", "distance of the first shell")
     _add(out, "first_shell_sigma", shells[:, 1], spread[:, 1] if known else None, "angstrom", "spread of the distances of the first shell")
     _add(out, "first_shell_area", shells[:, 2], spread[:, 2] if known else None, "1", "area of the first shell in r G(r)")
     _add(out, "first_shell_misfit", shells[:, 3], None, "1", "rms of what the first shell does not explain, over its height")
-    _add(out, "long_range_amplitude", amplitude, noise, "1/angstrom^2", f"rms of G(r) from {recipe.long_range[0]:g} to {recipe.long_range[1]:g} angstrom")
+    _add(
+        out,
+        "long_range_amplitude",
+        amplitude,
+        noise,
+        "1/angstrom^2",
+        f"rms of G(r) from {recipe.long_range[0]:g} to {recipe.long_range[1]:g} angstrom",
+    )
     _add(out, "coherence_length", length, length_errors, "angstrom", "r over which the amplitude of G(r) falls by e")
     return Products({"observables": xr.Dataset(out, {"time": reduced["time"].variable})})
 
@@ -137,7 +148,9 @@ def _grid(reduced: xr.Dataset) -> np.ndarray:
         return np.asarray(reduced["q"].values, float)
     most = reduced.attrs.get("q_max")
     if most is None:
-        raise ContractError("qmax of G(r) is not known", expected="q_max (1/angstrom) in the header of its file", hint="reduce the intensities themselves")
+        raise ContractError(
+            "qmax of G(r) is not known", expected="q_max (1/angstrom) in the header of its file", hint="reduce the intensities themselves"
+        )
     low = float(reduced.attrs.get("q_min", 0.0))
     return np.linspace(low if low > 0 else float(most) / 1500, float(most), 1500)
 
@@ -247,7 +260,7 @@ class _Shells:
             by_d.append(linear[k] * damped * (q * np.cos(q * d) - np.sin(q * d) / d))
             by_s.append(-linear[k] * q**2 * s * damped * np.sin(q * d))
             by_area.append(damped * np.sin(q * d))
-        return np.concatenate([self.sines @ np.stack([*by_d, *by_s, *by_area], axis=1), self.r[:, None], self.r[:, None]**3], axis=1)
+        return np.concatenate([self.sines @ np.stack([*by_d, *by_s, *by_area], axis=1), self.r[:, None], self.r[:, None] ** 3], axis=1)
 
 
 def _spread(
