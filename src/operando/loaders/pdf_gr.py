@@ -10,7 +10,8 @@ some files: these are NaN; errors that are zero everywhere are none.
 
 Which function: option `function` (`gr`, `fq`, `sq`, or RMCProfile's `keen_gr`, `keen_fq`), else the label, the header, the extension, or `_gr`,
 `_fq`, `_sq` in the name. Definitions (D. A. Keen, J. Appl. Cryst. 34 (2001) 172):
-F(Q) = Q (S(Q) - 1) in 1/angstrom, G(r) = 4 pi density r (g(r) - 1) in 1/angstrom^2, as PDFgetX3 and PDFgui write them. In RMCProfile's layout F(Q) and G(r) are Keen's own: <b>^2 (S(Q) - 1) and <b>^2 (g(r) - 1), in barn.
+F(Q) = Q (S(Q) - 1) in 1/angstrom, G(r) = 4 pi density r (g(r) - 1) in 1/angstrom^2, as PDFgetX3 and PDFgui write them. In RMCProfile's layout
+F(Q) and G(r) are Keen's own: <b>^2 (S(Q) - 1) and <b>^2 (g(r) - 1), in barn.
 
 Where the time comes from
 -------------------------
