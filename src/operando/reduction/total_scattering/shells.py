@@ -118,19 +118,19 @@ def reduce_shells(reduced: xr.Dataset, recipe: ShellsRecipe, state: Any = None) 
     behind = recipe.first_shell[1] if recipe.first_shell else _BEHIND
     length, length_errors = _coherence(r, g, g_errors, *(recipe.coherence or (behind, float(r[-1]))), recipe.period)
     out: dict[str, tuple[Any, ...]] = {}
-    _add(out, "first_shell_distance", shells[:, 0], spread[:, 0] if known else None, "angstrom", "distance of the first shell")
-    _add(out, "first_shell_sigma", shells[:, 1], spread[:, 1] if known else None, "angstrom", "spread of the distances of the first shell")
-    _add(out, "first_shell_area", shells[:, 2], spread[:, 2] if known else None, "1", "area of the first shell in r G(r)")
-    _add(out, "first_shell_misfit", shells[:, 3], None, "1", "rms of what the first shell does not explain, over its height")
+    _add(out, "first_shell_distance", shells[:, 0], spread[:, 0] if known else None, "angstrom", "first-shell distance")
+    _add(out, "first_shell_sigma", shells[:, 1], spread[:, 1] if known else None, "angstrom", "first-shell spread")
+    _add(out, "first_shell_area", shells[:, 2], spread[:, 2] if known else None, "1", "first-shell area in r G(r)")
+    _add(out, "first_shell_misfit", shells[:, 3], None, "1", "first-shell misfit")
     _add(
         out,
         "long_range_amplitude",
         amplitude,
         noise,
         "1/angstrom^2",
-        f"rms of G(r) from {recipe.long_range[0]:g} to {recipe.long_range[1]:g} angstrom",
+        f"rms of G(r), {recipe.long_range[0]:g} to {recipe.long_range[1]:g} angstrom",
     )
-    _add(out, "coherence_length", length, length_errors, "angstrom", "r over which the amplitude of G(r) falls by e")
+    _add(out, "coherence_length", length, length_errors, "angstrom", "coherence length")
     return Products({"observables": xr.Dataset(out, {"time": reduced["time"].variable})})
 
 
