@@ -487,3 +487,28 @@ def test_every_option_reaches_the_reader():
     assert set(hdf5_path._OPTIONS) == {*"technique entries match signals axis wavelength start_time end_time".split()} | {
         *"frame_times frame_number frame_time count_time coords motors sampling optional series".split()
     }
+
+
+def test_total_scattering_over_two_theta_needs_the_wavelength_and_is_over_q(tmp_path):
+    angle = np.linspace(1.0, 40.0, 50)
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        h5["I"] = np.ones((2, 50))
+        h5["tth"] = angle
+        h5["tth"].attrs["units"] = "deg"
+    options = {"technique": "pdf", "signals": {"intensity": "I"}, "axis": {"two_theta": "tth"}, "frame_time": "1 s"}
+    ds = load(tmp_path / "a.h5", wavelength="0.2 angstrom", **options)
+    np.testing.assert_allclose(ds.q, 4 * np.pi * np.sin(np.radians(angle / 2)) / 0.2)
+    assert ds.attrs["wavelength"] == 0.2
+    with pytest.raises(LoaderError, match="wavelength is not known"):
+        load(tmp_path / "a.h5", **options)
+
+
+@pytest.mark.parametrize(("units", "axis", "factor"), [("1/nm", "q", 0.1), ("1/angstrom", "q", 1.0), ("angstrom", "r", 1.0)])
+def test_axes_of_total_scattering_are_told_by_their_units(tmp_path, units, axis, factor):
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        h5["I"] = np.ones((2, 50))
+        h5["x"] = np.linspace(1.0, 40.0, 50)
+        h5["x"].attrs["units"] = units
+    signal = {"q": "intensity", "r": "g_r"}[axis]
+    ds = canonical(load(tmp_path / "a.h5", technique="pdf", signals={signal: {"path": "I", "units": "1"}}, axis="x", frame_time="1 s"))
+    np.testing.assert_allclose(ds[axis], factor * np.linspace(1.0, 40.0, 50))

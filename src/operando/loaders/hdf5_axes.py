@@ -10,7 +10,7 @@ import numpy as np
 
 from operando.contract import UNITS, LoaderError, Technique
 from operando.hdf5 import LazyArray
-from operando.loaders.diffraction import diffraction_axis, wavelength_angstrom
+from operando.loaders.diffraction import AXES, diffraction_axis, wavelength_angstrom
 from operando.loaders.hdf5_entries import Entry, Path_, alternatives, look_up, read_values, spec_of, text_of, units_of
 
 _AXIS_UNITS = {"deg": "two_theta", "degree": "two_theta", "degrees": "two_theta", "rad": "two_theta", "ev": "energy", "kev": "energy"}
@@ -182,8 +182,12 @@ def read_axis(
     units = units_of(found, spec, "")
     if not name:
         name = _axis_name(file, technique, units, text_of(getattr(found, "attrs", {}).get("long_name")))
-    if technique.name == "xrd":
+    if technique.name == "xrd" or (technique.name == "pdf" and name in AXES):
         main_name, coords = diffraction_axis(name, values, file, units=plain_unit(units) or None, wavelength=wavelength)
+        if main_name not in technique.axis:
+            raise LoaderError(
+                f"the axis is {main_name} and the wavelength is not known", file=file, hint="wavelength: ('0.1839 angstrom' or a path), for q"
+            )
         return main_name, values.size, coords
     if name not in technique.axis:
         raise LoaderError(f"axis: {name} is no axis of {technique.name}", file=file, expected=" or ".join(technique.axis))
@@ -196,8 +200,10 @@ def read_axis(
 def _axis_name(file: Path_, technique: Technique, units: str, label: str) -> str:
     if len(technique.axis) == 1:
         return technique.axis[0]
-    if technique.name == "xrd":
+    if technique.name in ("xrd", "pdf"):
         plain = units.casefold().replace(" ", "")
+        if technique.name == "pdf" and plain in ("angstrom", "å", "a"):
+            return "r"
         if plain in _AXIS_UNITS or re.search(r"2\s*-?\s*theta|tth|two_?theta", label, re.IGNORECASE):
             return "two_theta"
         if re.search(r"nm", plain):
