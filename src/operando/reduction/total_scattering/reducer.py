@@ -50,7 +50,8 @@ class TotalScatteringRecipe(Recipe):
     background: Subtracted | None = Field(default=None, description="pattern without sample: file, loader, options, scale")
     container: Subtracted | None = Field(default=None, description="pattern of the empty cell or capillary: file, loader, options, scale")
     normalise: Literal["auto", "monitor", "exposure", "none"] = Field(
-        default="auto", description="what frames and subtracted patterns are divided by; auto: monitor where there is something to subtract and all have it"
+        default="auto",
+        description="what frames and subtracted patterns are divided by; auto: the monitor, where something is subtracted and all have it",
     )
     compton: bool = Field(default=True, description="take tabulated Compton scattering off; false: leave it to the polynomial")
     recoil_exponent: float = Field(
@@ -267,7 +268,7 @@ def _normalisation(asked: str, series: list[xr.Dataset]) -> str:
     if asked == "auto":
         return "monitor" if len(series) > 1 and all("monitor" in ds.coords for ds in series) else "none"
     if asked != "none" and not all(asked in ds.coords for ds in series):
-        raise ConfigError(f"normalise: {asked}, but not all of frames and subtracted patterns have it", hint="coords: in the loader's options, or none")
+        raise ConfigError(f"normalise: {asked}, but not all of frames and subtracted patterns have it", hint="coords: in the loader's options")
     return asked
 
 
