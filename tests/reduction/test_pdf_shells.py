@@ -122,6 +122,17 @@ def test_a_pair_that_is_not_in_the_composition_is_refused() -> None:
         read(particles([0.1]), first={**CHAIN, "composition": "NiO"}, pair="Co-O")
 
 
+def test_g_of_others_needs_its_qmax() -> None:
+    own = op.reduce(of_f(shell(2.05, 0.08, 6.0)[None]), CHAIN)["reduced"]
+    bare = own[["g_r"]].assign_attrs(timezone_source="file")
+    del bare.attrs["q_max"]
+    with pytest.raises(ContractError, match="qmax of G"):
+        read(bare, first_shell=[1.7, 2.4])
+    o = read(bare, first={**CHAIN, "qmin": 1.0, "qmax": 22.0}, first_shell=[1.7, 2.4])
+    assert float(o.first_shell_distance[0]) == pytest.approx(2.05, abs=1e-3)
+    assert float(o.first_shell_sigma[0]) == pytest.approx(0.08, abs=3e-3)
+
+
 # ------------------------------------------------------------------ series
 
 

@@ -414,5 +414,6 @@ def _taken_over(frames: xr.Dataset, recipe: TotalScatteringRecipe) -> xr.Dataset
     names = [name for name in ("g_r", "g_r_errors") if name in frames]
     kept = ("q_min", "q_max", "rpoly", "composition", "number_density", "definition")
     attrs = {k: frames.attrs[k] for k in kept if k in frames.attrs} | {"intensity_scale_is": "that of the data given"}
+    attrs |= {name: value for name, value in (("q_min", recipe.qmin), ("q_max", recipe.qmax)) if value}  # where the file does not say, or wrongly
     made = frames[names].isel(r=inside)
     return made.drop_vars([c for c in made.coords if c not in ("time", "r")]).assign_attrs(attrs)

@@ -110,7 +110,7 @@ def reduce_refine(reduced: xr.Dataset, recipe: RefineRecipe, state: Any = None) 
     most = reduced.attrs.get("q_max")
     if most is None:
         raise ContractError(
-            "qmax of G(r) is not known", expected="q_max (1/angstrom) in the header of its file", hint="reduce the intensities themselves"
+            "qmax of G(r) is not known", expected="q_max (1/angstrom) in the header of its file", hint="qmax: in the stage total-scattering"
         )
     r = np.asarray(reduced["r"].values, float)
     stride = max(1, int(_STEP / float(np.median(np.diff(r)))))

@@ -149,7 +149,7 @@ def _grid(reduced: xr.Dataset) -> np.ndarray:
     most = reduced.attrs.get("q_max")
     if most is None:
         raise ContractError(
-            "qmax of G(r) is not known", expected="q_max (1/angstrom) in the header of its file", hint="reduce the intensities themselves"
+            "qmax of G(r) is not known", expected="q_max (1/angstrom) in the header of its file", hint="qmax: in the stage total-scattering"
         )
     low = float(reduced.attrs.get("q_min", 0.0))
     return np.linspace(low if low > 0 else float(most) / 1500, float(most), 1500)
