@@ -102,6 +102,16 @@ def test_units_of_the_axis(tmp_path: Path) -> None:
         pdf_iq.load(write(tmp_path / "a.dat", rows(Q, INTENSITY)))
 
 
+def test_four_columns_of_pdfgetx2(tmp_path: Path) -> None:
+    text = X2.format(function="I(Q)", labels="Q    I(Q)    d_Q    d_I") + rows(Q, INTENSITY, 0 * Q, 0.1 + 0 * Q)
+    ds = pdf_iq.load(write(tmp_path / "a.iq", text))
+    np.testing.assert_allclose(ds.intensity[0], INTENSITY, atol=1e-6)
+    np.testing.assert_allclose(ds.intensity_errors, 0.1)
+    assert sound(ds)
+    assert list(claimed_by(tmp_path / "a.iq")) == ["pdf-iq"]
+    assert "intensity_errors" not in pdf_iq.load(tmp_path / "a.iq", errors_column="none")
+
+
 def test_errors_are_kept_and_zeros_are_none(tmp_path: Path) -> None:
     ds = pdf_iq.load(write(tmp_path / "a.iq", "#L Q I(Q) dI\n" + rows(Q, INTENSITY, 0.1 + 0 * Q)))
     np.testing.assert_allclose(ds.intensity_errors, 0.1)

@@ -47,7 +47,7 @@ import numpy as np
 import xarray as xr
 
 from operando.contract import LoaderError, series
-from operando.loaders.pdf_headers import MOST, commented, function_of, refuse_other, settings_of
+from operando.loaders.pdf_headers import ERROR, MOST, commented, filled, function_of, refuse_other, settings_of
 from operando.loaders.spectrum_text import Columns, read_columns
 from operando.loaders.text import read_text
 
@@ -59,7 +59,6 @@ _UNITS = {"g_r": "1/angstrom^2", "f_q": "1/angstrom", "s_q": "1"}
 _WORDS = {"g_r": "reduced pair distribution function", "f_q": "reduced structure function", "s_q": "structure function"}
 _DEFINED = {"g_r": "4 pi density r (g(r) - 1)", "f_q": "Q (S(Q) - 1)", "s_q": "S(Q)"}
 _FUNCTIONS = (*_NAMES, "keen_gr", "keen_fq")
-_ERROR = re.compile(r"d_?(g|f|s|i)|sig|err|esd|std|unc|±", re.IGNORECASE)
 
 
 def load(
@@ -87,7 +86,7 @@ def load(
     path = Path(path)
     text, header = commented(read_text(path))
     text, count = _rmc(text)
-    block = read_columns(_filled(text), path)
+    block = read_columns(filled(text), path)
     ix, iy = 0, block.column(value_column, path, "value_column") if value_column is not None else 1
     if iy == ix:
         raise LoaderError("value_column: is the axis", file=path, found=f"column {iy + 1}")
@@ -141,20 +140,6 @@ def _rmc(text: str) -> tuple[str, int | None]:
     return f"# {match[1]}\n# {match[2]}\n" + text[match.end() :], int(match[1])
 
 
-def _filled(text: str) -> str:
-    """Give rows without errors as many fields as the others have; the last row is left alone: there it is half written."""
-    lines = text.split("\n")
-    rows = [i for i, line in enumerate(lines) if re.match(r"\s*[-+.\d]", line)]
-    widths = {i: len(lines[i].split()) for i in rows}
-    width = max(widths.values(), default=0)
-    if not 2 < width <= 6:
-        return text
-    for i in rows[:-1] + [i for i in rows[-1:] if len(rows) > 1 and widths[i] == widths[rows[-2]]]:
-        if widths[i] == 2:
-            lines[i] += "  nan" * (width - 2)
-    return "\n".join(lines)
-
-
 def _function(given: str | None, header: str, path: Path, label: str, rmc: bool) -> tuple[str, bool]:
     """Tell which function, and whether it is Keen's."""
     if given is not None:
@@ -200,7 +185,7 @@ def _errors(block: Columns, ix: int, iy: int, given: str | int | None, path: Pat
     if given is not None:
         found = block.column(given, path, "errors_column")
     else:
-        named = [i for i, label in enumerate(block.labels) if i not in (ix, iy) and _ERROR.match(label.strip())]
+        named = [i for i, label in enumerate(block.labels) if i not in (ix, iy) and ERROR.match(label.strip())]
         if len(named) == 1:
             found = named[0]
         elif iy == 1 and width == 4:
@@ -252,7 +237,7 @@ def claims(path: str | os.PathLike[str]) -> str | None:
         found, said = function_of(header, path)
         if count is None and (found in (None, "iq") or said == "name"):
             return None
-        block = read_columns(_filled(text.rpartition("\n")[0] + "\n"), path)
+        block = read_columns(filled(text.rpartition("\n")[0] + "\n"), path)
         x = block.values[:, 0]
         if count is not None:
             whole = block.values.shape[0] == count and block.values.shape[1] == 2 and bool((np.diff(x) > 0).all())

@@ -22,6 +22,8 @@ _NUMBERS = {
 }
 _WORDS = {"composition": "composition", "inputfile": "input_file", "backgroundfile": "background_file", "mode": "radiation", "version": "program"}
 _FUNCTIONS = {"i": "iq", "s": "sq", "f": "fq", "g": "gr"}
+ERROR = re.compile(r"d_?(g|f|s|i)|sig|err|esd|std|unc|±", re.IGNORECASE)
+"""Labels of standard errors: `dG`, `d_Gr`, `d_I`, `sigma` ...; `d_Q` and `d_r` are none."""
 MOST = 60.0
 """1/angstrom: no instrument reaches beyond; larger numbers are in 1/nm."""
 
@@ -41,6 +43,20 @@ def commented(text: str) -> tuple[str, str]:
     above = text[: mark.start()].removesuffix("\n")
     below = [line for line in text[mark.end() : mark.end() + 4000].split("\n")[:30] if line.startswith("#")]
     return "\n".join(f"# {line}" for line in above.split("\n")) + "\n" + text[mark.start() :], "\n".join([above, *below])
+
+
+def filled(text: str) -> str:
+    """Give rows without errors as many fields as the others have; the last row is left alone: there it is half written."""
+    lines = text.split("\n")
+    rows = [i for i, line in enumerate(lines) if re.match(r"\s*[-+.\d]", line)]
+    widths = {i: len(lines[i].split()) for i in rows}
+    width = max(widths.values(), default=0)
+    if not 2 < width <= 6:
+        return text
+    for i in rows[:-1] + [i for i in rows[-1:] if len(rows) > 1 and widths[i] == widths[rows[-2]]]:
+        if widths[i] == 2:
+            lines[i] += "  nan" * (width - 2)
+    return "\n".join(lines)
 
 
 def function_of(header: str, path: Path, label: str = "") -> tuple[str | None, str]:

@@ -45,7 +45,7 @@ import xarray as xr
 
 from operando.contract import LoaderError
 from operando.loaders import xrd_1d
-from operando.loaders.pdf_headers import MOST, commented, function_of, refuse_other, settings_of
+from operando.loaders.pdf_headers import ERROR, MOST, commented, filled, function_of, refuse_other, settings_of
 from operando.loaders.spectrum_text import read_columns
 from operando.loaders.text import read_text
 
@@ -85,6 +85,9 @@ def load(
     found, said = function_of(header, path)
     if said in ("label", "header", "suffix") and axis is None and intensity_column is None:
         refuse_other(found, ("iq",), path)
+    text = filled(text)
+    if x_column is None and intensity_column is None:
+        given |= _columns(text, path, errors_column)
     custom = "q" if path.suffix.lower() == ".iq" or re.search(r"^\s*#+\s*L\s+Q\b", header, re.MULTILINE) else None
     ds = xrd_1d.pattern_of(text, path, technique="pdf", unlabelled=custom, **given)
     if "q" not in ds.dims:
@@ -106,6 +109,16 @@ def load(
         ds = ds.drop_vars("intensity_errors")
         ds.intensity.attrs.pop("ancillary_variables", None)
     return ds.assign_attrs({k: v for k, v in settings_of(header).items() if k not in ds.attrs})
+
+
+def _columns(text: str, path: Path, errors_column: str | int | None) -> dict[str, int]:
+    """Tell the columns of `Q I(Q) d_Q d_I`, of which `xrd-1d` sees two axes."""
+    block = read_columns(text, path)
+    if len(block.labels) < 4 or not (block.labels[0].startswith(("Q", "q")) and re.match(r"I\b", block.labels[1])):
+        return {}
+    errors = [i + 1 for i, label in enumerate(block.labels[2:], 2) if ERROR.match(label)]
+    found = {"x_column": 1, "intensity_column": 2}
+    return found | ({"errors_column": errors[0]} if len(errors) == 1 and errors_column is None else {})
 
 
 def claims(path: str | os.PathLike[str]) -> str | None:
