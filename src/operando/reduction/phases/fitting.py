@@ -317,7 +317,7 @@ class Frame:
         return fit
 
     def _covariances(self, now: Point, theta: np.ndarray, free: np.ndarray, channels: int, chi2_reduced: float) -> tuple[np.ndarray, np.ndarray]:
-        """Give the covariance of (scales, free parameters): from the counts alone, and from what is really left over.
+        """Give the covariance of (scales, free parameters, humps): from the counts alone, and from what is really left over.
 
         The second is a sandwich: the scores are added up over stretches of some line widths, so that misfits that are alike over a line count as one
         (Newey & West, Econometrica 55 (1987) 703). Scales at 0 take part as if they could go below.
@@ -332,14 +332,15 @@ class Frame:
         scaled = normal / np.outer(size, size)
         scaled[np.diag_indices_from(scaled)] += 1e-13
         inverse = np.linalg.pinv(scaled, hermitian=True, rcond=1e-12) / np.outer(size, size)
-        keep = self.p + free.size
-        plain = inverse[:keep, :keep]
+        humps = self.p + free.size + engine.recipe.background.degree + 1 + np.arange(len(engine.humps))
+        keep = np.concatenate([np.arange(self.p + free.size), humps])
+        plain = inverse[np.ix_(keep, keep)]
         scores = weighted * (self.y - now.model)
         width = int(np.clip(self._line_channels(theta) * 2, 3, channels // 8))
         total = np.cumsum(np.concatenate([np.zeros((len(rows), width)), scores, np.zeros((len(rows), width))], axis=1), axis=1)
         sums = total[:, width:] - total[:, :-width]
         meat = sums @ sums.T / width * (channels / max(channels - len(rows), 1))
-        sandwich = (inverse @ meat @ inverse)[:keep, :keep]
+        sandwich = (inverse @ meat @ inverse)[np.ix_(keep, keep)]
         return plain, sandwich
 
     def _line_channels(self, theta: np.ndarray) -> float:
