@@ -1,11 +1,13 @@
-"""Powder patterns of recipes' structures by other code than the package's: |F|^2 by Dans_Diffraction, true Voigt lines, counts with Poisson noise.
+"""Powder patterns of recipes' structures by other code than the package's: |F|^2 by Dans_Diffraction, true Voigt lines, counted with Poisson noise.
 
-What is shared with the package is the file that a structure is typed in, and nothing else: symmetry, form factors, f' and f'' (Henke), multiplicities,
-masses, lattices, widths and the relation of weight and intensity are made here.
+What is shared with the package is the file that a structure is typed in, and nothing else: symmetry, form factors, f' and f'' (Henke),
+multiplicities, masses, lattices, widths and the relation of weight and intensity are made here.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,11 +40,14 @@ class Part:
         In any unit, the same for all.
     size
         Crystallite size, nm.
+    texture
+        Direction along the beam and March's r, of a rolled foil of a cubic metal.
     """
 
     structure: dict[str, Any]
     weight: float
     size: float = 60.0
+    texture: tuple[tuple[int, int, int], float] | None = None
     cell: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,7 +96,25 @@ def metric(cell: np.ndarray) -> np.ndarray:
     return np.linalg.inv(direct)
 
 
-def lines(structure: dict[str, Any], cell: np.ndarray, d_min: float, energy: float = ENERGY) -> tuple[np.ndarray, np.ndarray]:
+def foil(structure: dict[str, Any], weight: float) -> Part:
+    """Give a current collector: rolled aluminium, (100) in the plane of the foil; rolled copper, (110)."""
+    axis, r = ((0, 0, 1), 0.80) if structure["sites"][0]["element"] == "Al" else ((0, 1, 1), 0.85)
+    return Part(structure, weight, 200.0, (axis, r))
+
+
+def preferred(hkl: np.ndarray, texture: tuple[tuple[int, int, int], float], theta: np.ndarray) -> np.ndarray:
+    """Give March's factor of single reflections of a cubic foil across the beam, by integration over the turn about the scattering vector."""
+    axis = np.array(texture[0]) / np.linalg.norm(texture[0])
+    cosine = np.abs(hkl @ axis) / np.linalg.norm(hkl, axis=1)
+    turn = np.linspace(0, 2 * np.pi, 180, endpoint=False)
+    away = cosine[:, None] * np.sin(theta)[:, None] + np.sqrt(np.maximum(1 - cosine**2, 0))[:, None] * np.cos(theta)[:, None] * np.cos(turn)
+    r = texture[1]
+    return np.asarray(((r**2 * away**2 + (1 - away**2) / r) ** -1.5).mean(axis=1))
+
+
+def lines(
+    structure: dict[str, Any], cell: np.ndarray, d_min: float, energy: float = ENERGY, texture: tuple[tuple[int, int, int], float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Give d (angstrom) and the sum of |F|^2 over all that falls on it (electrons^2 per cell), from large d to small."""
     reach = [int(np.ceil(length / d_min * 1.2)) for length in cell[:3]]
     hkl = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij"), -1).reshape(-1, 3)
@@ -100,6 +123,8 @@ def lines(structure: dict[str, Any], cell: np.ndarray, d_min: float, energy: flo
     half = (hkl[:, 0] > 0) | ((hkl[:, 0] == 0) & ((hkl[:, 1] > 0) | ((hkl[:, 1] == 0) & (hkl[:, 2] > 0))))
     both = [crystal(structure, cell).Scatter.intensity(sign * hkl[half], scattering_type="xray dispersion", energy_kev=energy) for sign in (1, -1)]
     strength = np.asarray(both[0], float) + np.asarray(both[1], float)
+    if texture:
+        strength = strength * preferred(hkl[half], texture, np.arcsin(WAVELENGTH / 2 * np.sqrt(inverse[half])))
     _, which = np.unique(np.round(inverse[half], 9), return_inverse=True)
     total = np.bincount(which, strength)
     d = 1 / np.sqrt(np.bincount(which, inverse[half]) / np.bincount(which))
@@ -113,14 +138,20 @@ def cell_mass(structure: dict[str, Any], cell: np.ndarray) -> float:
     return float(sum(MASSES[str(e)] * float(n) for e, n in zip(made.type, made.occupancy, strict=True)))
 
 
+@functools.lru_cache(maxsize=64)
+def _prepared(structure: str, cell: tuple[float, ...], d_min: float, texture: Any) -> tuple[np.ndarray, np.ndarray, float]:
+    made, lattice = json.loads(structure), np.array(cell)
+    return *lines(made, lattice, d_min, texture=texture), cell_mass(made, lattice)
+
+
 def pattern(part: Part, two_theta: np.ndarray, w: float = 0.004) -> np.ndarray:
     """Give the intensity (arbitrary unit, the same for all) of one phase: areas by weight, lines of a Gaussian instrument and of small crystals."""
-    d_min = WAVELENGTH / 2 / np.sin(np.radians(two_theta[-1] + 0.5) / 2)
-    d, strength = lines(part.structure, part.cell, d_min)
+    d_min = round(float(WAVELENGTH / 2 / np.sin(np.radians(two_theta[-1] + 0.5) / 2)), 6)
+    d, strength, mass = _prepared(json.dumps(part.structure), tuple(part.cell.tolist()), d_min, part.texture)
     sine = WAVELENGTH / 2 / d
     theta = np.arcsin(sine)
     volume = float(np.linalg.det(metric(part.cell)) ** -0.5)
-    area = part.weight / (cell_mass(part.structure, part.cell) * volume) * strength / (sine**2 * np.cos(theta))
+    area = part.weight / (mass * volume) * strength / (sine**2 * np.cos(theta))
     sigma = np.sqrt(w / (8 * np.log(2)))
     gamma = np.degrees(0.9 * WAVELENGTH / 10 / part.size / np.cos(theta)) / 2
     total = np.zeros_like(two_theta)
