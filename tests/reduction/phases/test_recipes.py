@@ -257,6 +257,18 @@ def test_nmc811_with_a_population_that_lags() -> None:
     assert np.abs(out.phase_fraction - share).max() < 0.02
 
 
+def test_an_oxide_that_could_be_either_population_is_not_said_to_be_one_of_them() -> None:
+    parts = pieces("nmc811")
+    moved = scene.with_sites(parts["NMC811"], {"a": 2.8521, "c": 14.3625}, Li={"occupancy": 0.75}, O={"z": 0.24})
+    frames = [{"NMC811": scene.Part(moved, 1.0, 80.0), "Al": scene.foil(parts["Al"], 0.08)}] * 3
+    out = op.reduce(scene.measure(frames, ANGLES, seed=10), "nmc811")["observables"].isel(phase=slice(0, 2))
+    masks = dict(zip(out.fit_flags.attrs["flag_meanings"].split(), out.fit_flags.attrs["flag_masks"], strict=True))
+    assert (out.fit_flags.values & masks["indistinct"]).all()
+    off = np.abs(out.phase_fraction.values - np.array([1.0, 0.0])) / out.phase_fraction_errors.values
+    assert np.all(off < 3), off
+    np.testing.assert_allclose(out.lattice_a.sel(phase="NMC811"), 2.8521, atol=5e-4)
+
+
 def test_lnmo_in_three_steps() -> None:
     parts, frames, truth = pieces("lnmo"), [], []
     for half, empty in ((0.0, 0.0), (0.3, 0.0), (0.6, 0.0), (0.9, 0.05), (0.6, 0.4), (0.3, 0.7), (0.05, 0.95)):

@@ -11,9 +11,10 @@ import xarray as xr
 from operando.contract import ConfigError, ContractError, Quality
 from operando.reduction.interface import Products, reducer
 from operando.reduction.phases.engine import NOT_FITTED, STATUS, Engine, Fit
+from operando.reduction.phases.fitting import INDISTINCT
 from operando.reduction.phases.profile import FIXED
 from operando.reduction.phases.recipe import PhasesRecipe
-from operando.reduction.phases.sequence import INDISTINCT, Fitted, fit_sequence
+from operando.reduction.phases.sequence import Fitted, fit_sequence
 
 _DARK = 0.02  # share of the usual monitor below which there was no beam
 _FLAGS = {"held": 1, "indistinct": 2, "at_bound": 4}
@@ -50,7 +51,8 @@ def phase_fractions(frames: xr.Dataset, recipe: PhasesRecipe, state: _State | No
         `observables` over (time, phase): `phase_fraction` (weight) and `mole_fraction` with `_errors` (1 sigma, statistical) and `_systematic` (half
         width), `lattice_a` ... (angstrom), `cell_volume` (angstrom^3), `crystallite_size` (nm), `microstrain`, `composition` of solid solutions,
         `phase_scale`, `phase_correlation`, `phase_flags`; over time: `goodness_of_fit`, `rwp`, `zero_error` and `displacement` (deg), `fit_flags`,
-        `iterations`; `hump_height` over (time, hump) where the background has humps. `reduced`: `intensity_calculated`, `background` and `residual` (time, q).
+        `iterations`; over (time, hump), where the background has humps, `hump_height`. `reduced`: `intensity_calculated`, `background` and `residual`
+        (time, q).
 
     Raises
     ------
