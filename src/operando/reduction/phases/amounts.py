@@ -240,8 +240,7 @@ def _isotropic(engine: Engine, k: int) -> bool:
 
 
 def _basis(engine: Engine, degree: int) -> np.ndarray:
-    b = engine.recipe.background
-    return background_basis(engine.two_theta, degree, b.humps, b.inverse)
+    return background_basis(engine.two_theta, degree, engine.humps, engine.recipe.background.inverse)
 
 
 def _state(engine: Engine, theta: np.ndarray, scales: np.ndarray, radii: dict[str, float]) -> list[np.ndarray]:

@@ -50,7 +50,7 @@ class Fit:
     active
         Per phase: detected, its lattice and widths fitted.
     covariance
-        Of all that was fitted, in the order of `names`, from the normal equations alone.
+        Of scales, free parameters and humps, from the normal equations alone.
     robust
         The same allowing for what the model does not describe (see `Engine.covariances`).
     """
@@ -186,7 +186,8 @@ class Engine:
         self.two_theta = whole[self.used]
         if self.two_theta.size < 20:
             raise ContractError("too few channels to fit", found=f"{self.two_theta.size} of {whole.size} in the range", expected="at least 20")
-        self.basis = background_basis(self.two_theta, recipe.background.degree, recipe.background.humps, recipe.background.inverse)
+        self.humps = self._humps()
+        self.basis = background_basis(self.two_theta, recipe.background.degree, self.humps, recipe.background.inverse)
         low, high = (np.sin(np.radians(x / 2)) for x in (max(self.two_theta[0] - 1.5, 0.1), min(self.two_theta[-1] + 1.5, 179.0)))
         d_range = (self.waves.min() / 2 / high, self.waves.max() / 2 / low)
         self.phases = [Phase(name, p, self.waves, d_range, recipe.b_iso) for name, p in recipe.phases.items()]
@@ -213,11 +214,21 @@ class Engine:
             )
         self._optics = np.array([recipe.instrument.k, 1.0 if recipe.instrument.slit == "automatic" else 0.0])
 
+    def _angle(self, q: float) -> float:
+        """2theta (degrees) of q (1/angstrom) at the first wavelength."""
+        return float(2 * np.degrees(np.arcsin(np.clip(q * self.waves[0] / (4 * np.pi), -1.0, 1.0))))
+
+    def _humps(self) -> tuple[tuple[float, float], ...]:
+        """Centre and FWHM (degrees) of the humps whose centre lies in the range."""
+        asked = self.recipe.background
+        made = [(self._angle(q), self._angle(q + wide / 2) - self._angle(q - wide / 2)) for q, wide in asked.humps_q]
+        return tuple((at, wide) for at, wide in (*asked.humps, *made) if self.two_theta[0] < at < self.two_theta[-1])
+
     def _used(self, two_theta: np.ndarray) -> np.ndarray:
         recipe = self.recipe
         low, high = recipe.two_theta_range or (-np.inf, np.inf)
         if recipe.q_range:
-            low, high = (2 * np.degrees(np.arcsin(min(q * self.waves[0] / (4 * np.pi), 1.0))) for q in recipe.q_range)
+            low, high = (self._angle(q) for q in recipe.q_range)
         keep = (two_theta >= low) & (two_theta <= high) & (two_theta > 0.05)
         for a, b in recipe.exclude:
             keep &= ~((two_theta >= a) & (two_theta <= b))

@@ -13,6 +13,8 @@ from operando.reduction.phases.profile import FIXED, PATTERN
 
 _NOTHING_LEFT = 0.01  # a fit ends when all steps that are left are together below a tenth of an esd
 _MEDIAN_OF_SQUARE = 0.4549  # of a normal variable of variance 1
+INDISTINCT = 0.95
+"""Correlation of two scales above which the pattern does not tell their phases apart."""
 _BROADER = (0.6, 0.25, 0.08)  # degrees of FWHM added one after the other at a cold start: lines that miss theirs by that much still find them
 
 
@@ -317,7 +319,7 @@ class Frame:
         return fit
 
     def _covariances(self, now: Point, theta: np.ndarray, free: np.ndarray, channels: int, chi2_reduced: float) -> tuple[np.ndarray, np.ndarray]:
-        """Give the covariance of (scales, free parameters): from the counts alone, and from what is really left over.
+        """Give the covariance of (scales, free parameters, humps): from the counts alone, and from what is really left over.
 
         The second is a sandwich: the scores are added up over stretches of some line widths, so that misfits that are alike over a line count as one
         (Newey & West, Econometrica 55 (1987) 703). Scales at 0 take part as if they could go below.
@@ -332,14 +334,15 @@ class Frame:
         scaled = normal / np.outer(size, size)
         scaled[np.diag_indices_from(scaled)] += 1e-13
         inverse = np.linalg.pinv(scaled, hermitian=True, rcond=1e-12) / np.outer(size, size)
-        keep = self.p + free.size
-        plain = inverse[:keep, :keep]
+        humps = self.p + free.size + engine.recipe.background.degree + 1 + np.arange(len(engine.humps))
+        keep = np.concatenate([np.arange(self.p + free.size), humps])
+        plain = inverse[np.ix_(keep, keep)]
         scores = weighted * (self.y - now.model)
         width = int(np.clip(self._line_channels(theta) * 2, 3, channels // 8))
         total = np.cumsum(np.concatenate([np.zeros((len(rows), width)), scores, np.zeros((len(rows), width))], axis=1), axis=1)
         sums = total[:, width:] - total[:, :-width]
         meat = sums @ sums.T / width * (channels / max(channels - len(rows), 1))
-        sandwich = (inverse @ meat @ inverse)[:keep, :keep]
+        sandwich = (inverse @ meat @ inverse)[np.ix_(keep, keep)]
         return plain, sandwich
 
     def _line_channels(self, theta: np.ndarray) -> float:
@@ -390,7 +393,15 @@ class Frame:
     def detected(self, fit: Fit) -> np.ndarray:
         """Say which phases are there: their scale stands out from its uncertainty."""
         sigma = np.sqrt(np.maximum(np.diag(fit.robust)[: self.p], np.diag(fit.covariance)[: self.p] * max(fit.chi2_reduced, 1.0)))
-        return fit.scales > self.engine.recipe.detection * sigma
+        there = np.asarray(fit.scales > self.engine.recipe.detection * sigma)
+        plain = np.sqrt(np.maximum(np.diag(fit.covariance)[: self.p], 1e-300))
+        related = np.abs(fit.covariance[: self.p, : self.p] / np.outer(plain, plain)) - np.eye(self.p)
+        for k in np.flatnonzero(fit.active & ~there):
+            # of two that are not told apart neither stands out, and yet one of them is there: the one that was
+            other = int(np.argmax(related[k]))
+            alone = sigma[k] * np.sqrt(max(1 - related[k, other] ** 2, 0.0))
+            there[k] = related[k, other] > INDISTINCT and not fit.active[other] and fit.scales[k] > self.engine.recipe.detection * alone
+        return there
 
     def cold(self) -> Fit:
         """Fit from nothing but the recipe: its start values, lines broadened first, lattices looked for in all of their range; the best counts."""
@@ -405,7 +416,33 @@ class Frame:
                 active = self.detected(rough)
                 theta = np.where((engine.of_phase < 0) | active[engine.of_phase], rough.theta, start)
             fits.append(self.settle(theta, active))
-        return self._completed(min(fits, key=lambda fit: fit.chi2))
+        return self._exchanged(self._completed(min(fits, key=lambda fit: fit.chi2)))
+
+    def _exchanged(self, fit: Fit) -> Fit:
+        """Give lines that a phase of narrow range took to one of wide range that could have them as well.
+
+        Beside it the narrow one is told from it or not, and its uncertainty and flags say so. The other way round the wide one would be held
+        far away, where it surely reads nothing.
+        """
+        engine = self.engine
+        places = [slice(at["metric_0"], at["metric_0"] + len(phase.crystal.names)) for at, phase in zip(engine.index_of, engine.phases, strict=True)]
+        for k in np.flatnonzero(~fit.active):
+            for j in np.flatnonzero(fit.active):
+                mine, its = places[k], places[j]
+                if engine.phases[k].crystal.system != engine.phases[j].crystal.system or not engine.may[mine].all():
+                    continue
+                there = fit.theta[its]
+                wider = np.prod(engine.high[mine] - engine.low[mine]) > 2 * np.prod(engine.high[its] - engine.low[its])
+                if not wider or np.any(there < engine.low[mine]) or np.any(there > engine.high[mine]):
+                    continue
+                theta, active = fit.theta.copy(), fit.active.copy()
+                theta[mine], theta[its] = there, engine.start[its]
+                active[k], active[j] = True, False
+                alone = np.arange(self.p) != j
+                found = self.fit(self.fit(theta, active & alone, shown=alone).theta, active)
+                if found.chi2 < fit.chi2 + engine.recipe.detection**2 * max(fit.chi2_reduced, 1.0):
+                    return found
+        return fit
 
     def _placed(self) -> np.ndarray:
         """Place one phase after the other where it explains most, the one that explains most first."""

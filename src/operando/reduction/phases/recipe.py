@@ -161,8 +161,11 @@ class Background(BaseModel):
 
     model_config = _STRICT
     degree: int = Field(6, ge=0, le=40, description="of Chebyshev's polynomials over the range")
-    humps: tuple[tuple[float, float], ...] = Field(
+    humps: tuple[tuple[float, Annotated[float, Field(gt=0)]], ...] = Field(
         (), description="centre and FWHM (degrees of 2 theta) of broad Gaussians: amorphous parts, windows"
+    )
+    humps_q: tuple[tuple[float, Annotated[float, Field(gt=0)]], ...] = Field(
+        (), description="the same in 1/angstrom, for any wavelength; those outside the range are left out"
     )
     inverse: bool = Field(False, description="a term 1 / (2 theta): air scatter at low angles")
 

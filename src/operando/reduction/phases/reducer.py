@@ -11,9 +11,10 @@ import xarray as xr
 from operando.contract import ConfigError, ContractError, Quality
 from operando.reduction.interface import Products, reducer
 from operando.reduction.phases.engine import NOT_FITTED, STATUS, Engine, Fit
+from operando.reduction.phases.fitting import INDISTINCT
 from operando.reduction.phases.profile import FIXED
 from operando.reduction.phases.recipe import PhasesRecipe
-from operando.reduction.phases.sequence import INDISTINCT, Fitted, fit_sequence
+from operando.reduction.phases.sequence import Fitted, fit_sequence
 
 _DARK = 0.02  # share of the usual monitor below which there was no beam
 _FLAGS = {"held": 1, "indistinct": 2, "at_bound": 4}
@@ -50,7 +51,8 @@ def phase_fractions(frames: xr.Dataset, recipe: PhasesRecipe, state: _State | No
         `observables` over (time, phase): `phase_fraction` (weight) and `mole_fraction` with `_errors` (1 sigma, statistical) and `_systematic` (half
         width), `lattice_a` ... (angstrom), `cell_volume` (angstrom^3), `crystallite_size` (nm), `microstrain`, `composition` of solid solutions,
         `phase_scale`, `phase_correlation`, `phase_flags`; over time: `goodness_of_fit`, `rwp`, `zero_error` and `displacement` (deg), `fit_flags`,
-        `iterations`. `reduced`: `intensity_calculated`, `background` and `residual` (time, q).
+        `iterations`; over (time, hump), where the background has humps, `hump_height`. `reduced`: `intensity_calculated`, `background` and `residual`
+        (time, q).
 
     Raises
     ------
@@ -134,12 +136,15 @@ class _Table:
 
     def __init__(self, phases: list[str]) -> None:
         self.variables: dict[str, Any] = {}
+        self.coords: dict[str, Any] = {}
         self.phases = phases
 
-    def add(self, name: str, values: Any, unit: str, words: str, errors: Any = None, systematic: Any = None, **attrs: Any) -> None:
+    def add(
+        self, name: str, values: Any, unit: str, words: str, errors: Any = None, systematic: Any = None, along: str = "phase", **attrs: Any
+    ) -> None:
         """Add one over (time) or (time, phase); nothing that is nowhere known."""
         array = np.asarray(values)
-        dims = ("time", "phase")[: array.ndim]
+        dims = ("time", along)[: array.ndim]
         beside = {}
         for suffix, other, what in (("_errors", errors, "1 sigma, statistical, of"), ("_systematic", systematic, "half width, systematic, of")):
             if other is not None and np.isfinite(other).any():
@@ -149,7 +154,7 @@ class _Table:
         self.variables |= beside
 
     def dataset(self) -> xr.Dataset:
-        return xr.Dataset(self.variables, coords={"phase": ("phase", np.array(self.phases, dtype=object))})
+        return xr.Dataset(self.variables, coords={"phase": ("phase", np.array(self.phases, dtype=object)), **self.coords})
 
 
 def _observables(engine: Engine, fitted: list[Fitted]) -> xr.Dataset:
@@ -232,6 +237,8 @@ def _observables(engine: Engine, fitted: list[Fitted]) -> xr.Dataset:
         "goodness of fit",
     )
     t.add("rwp", column(lambda o: o.fit.rwp, ()), "1", "weighted profile R factor")
+    if engine.humps:
+        _humps(t, engine, fitted)
     t.add("iterations", np.array([o.fit.iterations for o in fitted], np.int16), "1", "steps of the last fit of the frame")
     flags = np.array([_frame_flags(o) for o in fitted], np.int16)
     t.add("fit_flags", flags, "1", "how the fit ended; 0: converged", flag_masks=list(_FRAME_FLAGS.values()), flag_meanings=" ".join(_FRAME_FLAGS))
@@ -334,6 +341,19 @@ def _widths(t: _Table, engine: Engine, column: Any) -> None:
     if any(engine.may[a["march_r"]] for a in at):
         r, r_errors = of("march_r")
         t.add("march_r", np.where(seen, r, np.nan), "1", "March's r of preferred orientation; 1: none", np.where(seen, r_errors, np.nan))
+
+
+def _humps(t: _Table, engine: Engine, fitted: list[Fitted]) -> None:
+    """Heights of the broad humps of the background."""
+    count, first = len(engine.humps), engine.recipe.background.degree + 1
+    heights, errors = np.full((2, len(fitted), count), np.nan)
+    for n, one in enumerate(fitted):
+        if one.amounts is not None:
+            heights[n] = one.fit.background[first : first + count]
+            errors[n] = np.sqrt(np.maximum(np.diag(_covariance(one))[-count:], 0.0))
+    t.add("hump_height", heights, "1", "height of a broad hump above the smooth background, in the unit of the intensity", errors, along="hump")
+    centres = [4 * np.pi / engine.waves[0] * np.sin(np.radians(at / 2)) for at, _ in engine.humps]
+    t.coords["hump"] = ("hump", np.array(centres), {"units": "1/angstrom", "long_name": "centre of the hump"})
 
 
 def _composition_errors(engine: Engine, column: Any, shifts: Any) -> tuple[np.ndarray, np.ndarray]:

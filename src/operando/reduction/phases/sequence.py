@@ -8,11 +8,9 @@ import numpy as np
 
 from operando.reduction.phases.amounts import Amounts, Shifts, amounts, systematic
 from operando.reduction.phases.engine import CAPPED, CONVERGED, NOT_FITTED, STALLED, Engine, Fit
-from operando.reduction.phases.fitting import Frame, noise_of, not_fitted
+from operando.reduction.phases.fitting import INDISTINCT, Frame, noise_of, not_fitted
 from operando.reduction.phases.profile import FIXED
 
-INDISTINCT = 0.95
-"""Correlation of two scales above which the pattern does not tell their phases apart."""
 _POOR = 1.1  # a fit this much worse than that of the frame after, in chi^2, is tried from there
 _FAR = 4e-3  # relative change of a metric component between two frames (0.2 % of a lattice parameter) beyond which both ways are tried
 _WORSE = 1.3  # a warm fit this much worse than the frame before, in chi^2, is held against a cold one
