@@ -343,7 +343,7 @@ def _balance(
             )
         best = max(good, key=lambda k: abs(slopes[k][0]))  # type: ignore[index]
         per_charge = slopes[best][0]  # type: ignore[index]
-        scale = f"fitted to spot {spots[best]}: the mass of the layer is not known"
+        scale = f"its mass is not known: scale fitted{f' to spot {spots[best]}' if spots.size > 1 else ''}"
     if settings.x_reference is None:
         reference, of_reference = _reference(x, sigma, charge, settings, per_charge)
     other, of_other = reference + per_charge * charge, np.abs(per_charge) * of_charge
@@ -355,20 +355,19 @@ def _balance(
         if line is None:
             continue
         seen[:, k] = line[0], line[1], line[2] - reference, line[3]
-        words.append(_in_words(f"spot {spots[k]}: " if spots.size > 1 else "", line[0], line[1], int(np.isfinite((x * other)[here]).sum())))
+        words.append(_in_words(f"spot {spots[k]}" if spots.size > 1 else "the pattern", line[0], line[1], int(np.isfinite((x * other)[here]).sum())))
     ds = _dataset((x, sigma, wide), (other, of_other), seen, spots)
     ds.attrs["scale"] = scale
-    about_scale = "" if mass is not None else " (" + scale.split(":")[0] + ")"
-    text = "; ".join(words) or "too few frames"
     what = "ions per formula unit at charge 0"
     ds["x_reference"] = ((), reference, {"units": "1", "long_name": what, "ancillary_variables": "x_reference_errors"})
     ds["x_reference_errors"] = ((), of_reference, {"units": "1", "long_name": f"1 sigma of {what}"})
-    return ds, f"{content.name}: the pattern sees{about_scale} {text}"
+    name = content.name if mass is not None else f"{content.name} ({scale})"
+    return ds, f"{name}: {'; '.join(words) or 'too few frames for a slope'}"
 
 
-def _in_words(label: str, slope: float, sigma: float, n: int) -> str:
+def _in_words(who: str, slope: float, sigma: float, n: int) -> str:
     lag = f", lags by {100 * (1 - slope):.0f} %" if 1 - slope > max(2 * sigma, 0.005) else ""
-    return f"{label}{slope:.3f} +- {sigma:.3f} of the charge ({n} frames{lag})"
+    return f"{who} sees {slope:.3f} +- {sigma:.3f} of the charge ({n} frames{lag})"
 
 
 def _reference(x: np.ndarray, sigma: np.ndarray, charge: np.ndarray, settings: Electrode, per_charge: float | None = None) -> tuple[float, float]:
