@@ -191,13 +191,14 @@ def _noise(y: np.ndarray, errors: np.ndarray | None) -> tuple[np.ndarray, np.nda
     gain, given = np.ones_like(y), np.full_like(y, np.nan)
     if errors is None:
         return gain, given
+
     variance = errors**2
     sure = np.isfinite(variance) & (variance > 0)
     good = sure & (y > 0)
     for k in range(len(y)):
         ratio = variance[k, good[k]] / y[k, good[k]]
         middle = float(np.median(ratio)) if ratio.size else np.nan
-        if ratio.size >= max(5, y.shape[1] // 4) and np.median(np.abs(ratio / middle - 1)) < _EVEN:
+        if ratio.size >= max(5, y.shape[1] // 4) and _unevenness(ratio) < min(_EVEN, _unevenness(variance[k, good[k]])):
             gain[k] = middle
             gain[k, good[k]] = ratio
         elif sure[k].any():
@@ -205,3 +206,9 @@ def _noise(y: np.ndarray, errors: np.ndarray | None) -> tuple[np.ndarray, np.nda
         else:
             given[k] = np.inf
     return gain, given
+
+
+def _unevenness(values: np.ndarray) -> float:
+    """Median relative deviation from the median (1)."""
+    middle = float(np.median(values))
+    return float(np.median(np.abs(values / middle - 1)))
