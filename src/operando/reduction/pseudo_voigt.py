@@ -26,7 +26,7 @@ def kernel() -> Any:
     beyond, cap, edge = _BEYOND, _CAP, _EDGE
     not_significant, at_bound, overlapping, not_converged = 1, 2, 4, 8  # LineFlag
 
-    @njit(nogil=True)
+    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
     def second(p, pair):  # type: ignore[no-untyped-def]  # pragma: no cover
         """Give the place of the second line of a doublet and its derivative by that of the first."""
         if pair[0] == 1.0:
@@ -37,7 +37,7 @@ def kernel() -> Any:
             return 1e9, 0.0
         return 2.0 * np.arcsin(sine) / degree, np.cos(half) * pair[1] / np.sqrt(1.0 - sine * sine)
 
-    @njit(nogil=True, error_model="numpy")
+    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
     def shape(x, theta, pair, slopes, model, jac):  # type: ignore[no-untyped-def]  # pragma: no cover
         """Compute the model, and its derivatives (parameter, channel): background, slope of it, then area, position, width, share of each line."""
         n, lines = x.size, (theta.size - 2) // 4
@@ -74,7 +74,7 @@ def kernel() -> Any:
                         jac[o + 2, i] += share * area * by_w / w
                         jac[o + 3, i] += share * area * (lorentz - g)
 
-    @njit(nogil=True)
+    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
     def cholesky(a, m, b):  # type: ignore[no-untyped-def]  # pragma: no cover
         """Solve a b = b in place for a symmetric a of order m; False if it is not positive."""
         for i in range(m):
@@ -100,7 +100,7 @@ def kernel() -> Any:
             b[i] = s / a[i, i]
         return True
 
-    @njit(nogil=True)
+    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
     def weigh(model, good, gain, given, weight):  # type: ignore[no-untyped-def]  # pragma: no cover
         for i in range(model.size):
             if not good[i]:
@@ -110,7 +110,7 @@ def kernel() -> Any:
             else:
                 weight[i] = 1.0 / max(gain[i] * model[i], 0.5 * gain[i] * gain[i])
 
-    @njit(nogil=True)
+    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
     def normal(jac, weight, residual, free, a, g):  # type: ignore[no-untyped-def]  # pragma: no cover
         m = free.size
         for i in range(m):
@@ -124,7 +124,7 @@ def kernel() -> Any:
                     s += weight[c] * jac[free[i], c] * jac[free[j], c]
                 a[i, j] = a[j, i] = s
 
-    @njit(nogil=True)
+    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
     def descend(x, y, good, gain, given, theta, low, high, may, pair):  # type: ignore[no-untyped-def]  # pragma: no cover
         """Move what may move to the least squares; True if it got there."""
         n, size = x.size, theta.size
@@ -173,7 +173,8 @@ def kernel() -> Any:
                 left = 0.0
                 for i in range(m):
                     left += step[i] * g[moving[i]]
-                tried[:] = theta
+                for i in range(size):
+                    tried[i] = theta[i]
                 for i in range(m):
                     k = free[moving[i]]
                     tried[k] = min(max(theta[k] + step[i], low[k]), high[k])
@@ -190,7 +191,8 @@ def kernel() -> Any:
                     break
                 damping *= 10.0
             if done or better:
-                theta[:] = tried
+                for i in range(size):
+                    theta[i] = tried[i]
             if better:
                 damping = max(damping * (0.1 if chi2 - after > 0.3 * left else 0.5), 1e-9)
             else:  # at the bottom, or no way down: weights of what is expected, and once more
@@ -202,7 +204,7 @@ def kernel() -> Any:
                 damping = 1e-3
         return False
 
-    @njit(nogil=True)
+    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
     def spread(x, y, good, gain, given, theta, may, low, high, pair, scatter_only, covariance):  # type: ignore[no-untyped-def]  # pragma: no cover
         """Fill the covariance (parameter, parameter); give the reduced chi^2, or -1 where the fit leaves something open."""
         n, size = x.size, theta.size
@@ -222,14 +224,19 @@ def kernel() -> Any:
         m = free.size
         a, g = np.empty((size, size)), np.empty(size)
         normal(jac, weight, residual, free, a, g)
-        covariance[:, :] = 0.0
-        inverse = np.zeros((m, m))
+        for i in range(size):
+            for j in range(size):
+                covariance[i, j] = 0.0
+        inverse, part, one = np.zeros((m, m)), np.empty((m, m)), np.empty(m)
         for i in range(m):
-            part, one = a[:m, :m].copy(), np.zeros(m)
-            one[i] = 1.0
+            for j in range(m):
+                one[j] = 1.0 if i == j else 0.0
+                for k in range(m):
+                    part[j, k] = a[j, k]
             if not cholesky(part, m, one):
                 return -1.0
-            inverse[:, i] = one
+            for j in range(m):
+                inverse[j, i] = one[j]
         reduced = chi2 / max(channels - m, 1)
         factor = reduced if scatter_only else max(reduced, 1.0)
         width = 0.0
@@ -248,18 +255,21 @@ def kernel() -> Any:
                             meat[i, j] += product
                             if lag:
                                 meat[j, i] += product
-        robust = inverse @ meat @ inverse * (channels / max(channels - m, 1))
         more = np.ones(m)
         for i in range(m):
-            plain = inverse[i, i] * factor
-            if robust[i, i] > beyond * beyond * plain:
-                more[i] = np.sqrt(robust[i, i] / plain)
+            plain, robust = inverse[i, i] * factor, 0.0
+            for j in range(m):
+                for k in range(m):
+                    robust += inverse[i, j] * meat[j, k] * inverse[k, i]
+            robust *= channels / max(channels - m, 1)
+            if robust > beyond * beyond * plain:
+                more[i] = np.sqrt(robust / plain)
         for i in range(m):
             for j in range(m):
                 covariance[free[i], free[j]] = inverse[i, j] * factor * more[i] * more[j]
         return reduced
 
-    @njit(nogil=True)
+    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
     def begin(x, y, good, limits, held, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
         """Find where to start: background from the ends of the window, then the highest point of what is left in each line's range."""
         n, lines = x.size, limits.shape[0]
@@ -302,7 +312,7 @@ def kernel() -> Any:
                 u = (x[i] - theta[o + 1]) / theta[o + 2]
                 left[i] -= theta[o] * (eta * norm_l / (1.0 + 4.0 * u * u) + (1.0 - eta) * norm_g * np.exp(-4.0 * log2 * u * u)) / theta[o + 2]
 
-    @njit(nogil=True)
+    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
     def gravity(x, y, good, variance, low, high):  # type: ignore[no-untyped-def]  # pragma: no cover
         """Give centre of gravity, its error, and the sum and its error, over a range, above a line through the ends of the window."""
         n = x.size
@@ -363,7 +373,7 @@ def kernel() -> Any:
             o = 2 + 4 * k
             low[o + 1], high[o + 1], low[o + 2], high[o + 2] = limits[k, 0], limits[k, 1], limits[k, 2], limits[k, 3]
             low[o + 3], high[o + 3] = 0.0, 1.0
-        covariance, jac, model, weight = np.zeros((size, size)), np.empty((size, n)), np.empty(n), np.empty(n)
+        covariance, jac, model, weight, by = np.zeros((size, size)), np.empty((size, n)), np.empty(n), np.empty(n), np.empty(4)
         for f in range(intensity.shape[0]):
             y, gain, given = intensity[f], gains[f], givens[f]
             good = np.isfinite(y)
@@ -408,7 +418,7 @@ def kernel() -> Any:
                 out[f, k, 12] = np.sqrt(reduced)
                 a, w, eta = theta[o], theta[o + 2], theta[o + 3]
                 top = (eta * norm_l + (1.0 - eta) * norm_g) / w
-                by = np.array([top, 0.0, -a * top / w, a * (norm_l - norm_g) / w])
+                by[0], by[1], by[2], by[3] = top, 0.0, -a * top / w, a * (norm_l - norm_g) / w
                 if held[k]:
                     bits |= not_significant
                     out[f, k, 4], out[f, k, 10] = a * top, top * out[f, k, 6]
