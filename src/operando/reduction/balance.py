@@ -27,6 +27,7 @@ FARADAY = 96485.33212
 """C/mol (exact SI constants, CODATA 2018)."""
 
 _STILL = 0.01  # ions per formula unit that may have moved while the state is still that of the beginning
+_LITTLE = 0.1  # share of a layer's moles that a phase whose lattice was not fitted may have
 _FEW = 5  # frames of a spot below which it gets no slope
 _NO_CHARGE = int(AlignmentFlag.OUTSIDE | AlignmentFlag.UNALIGNED | AlignmentFlag.PAUSE)
 
@@ -263,6 +264,7 @@ def _from_diffraction(frames: xr.Dataset, content: _Content) -> tuple[np.ndarray
         return np.asarray(frames[name].sel(phase=phase).transpose("time").values, float)
 
     moles, ions, of_moles, of_ions, wide_moles, wide_ions = [], [], [], [], [], []
+    whole = np.sum([column("mole_fraction", phase) for phase in content.phases], axis=0)
     for phase in content.phases:
         part = column("mole_fraction", phase)
         scale, sure = column("phase_scale", phase), column("phase_scale_errors", phase)
@@ -278,7 +280,8 @@ def _from_diffraction(frames: xr.Dataset, content: _Content) -> tuple[np.ndarray
             continue
         x, lattice, follows = content.curves[phase]
         place = column(f"lattice_{follows}", phase)
-        place = np.where(np.isfinite(place), place, content.starts[phase])  # not seen: what little there is lies where the recipe puts it
+        little = part <= _LITTLE * whole  # not seen: what little there is lies where the recipe puts it
+        place = np.where(np.isnan(place) & little, content.starts[phase], place)
         k = np.clip(np.searchsorted(lattice, place) - 1, 0, lattice.size - 2)
         slope = (x[k + 1] - x[k]) / (lattice[k + 1] - lattice[k])
         ions.append(x[k] + slope * (place - lattice[k]))
