@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python tests/benchmarks/bench_peaks.py [--frames 60] [--rounds 5]
 
 lmfit (BSD) is no dependency: pip install lmfit. It is used as its documentation does: PseudoVoigtModel and LinearModel, starts from the frame,
-weights of the counts; a start on a bound, from which it does not come away, is moved in by 0.03. Rounds are interleaved: ours and the peer's on the same
-frames; CPU time. Our loops are compiled before, and how long that takes is told apart.
+weights of the counts; a start on a bound, from which it does not come away, is moved in by 0.03. Rounds are interleaved: ours and the peer's on the
+same frames; CPU time. Our loops are compiled before, and how long that takes is told apart.
 """
 
 from __future__ import annotations

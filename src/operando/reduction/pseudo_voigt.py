@@ -26,7 +26,7 @@ def kernel() -> Any:
     beyond, cap, edge = _BEYOND, _CAP, _EDGE
     not_significant, at_bound, overlapping, not_converged = 1, 2, 4, 8  # LineFlag
 
-    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy")
     def second(p, pair):  # type: ignore[no-untyped-def]  # pragma: no cover
         """Give the place of the second line of a doublet and its derivative by that of the first."""
         if pair[0] == 1.0:
@@ -37,7 +37,7 @@ def kernel() -> Any:
             return 1e9, 0.0
         return 2.0 * np.arcsin(sine) / degree, np.cos(half) * pair[1] / np.sqrt(1.0 - sine * sine)
 
-    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy")
     def shape(x, theta, pair, slopes, model, jac):  # type: ignore[no-untyped-def]  # pragma: no cover
         """Compute the model, and its derivatives (parameter, channel): background, slope of it, then area, position, width, share of each line."""
         n, lines = x.size, (theta.size - 2) // 4
@@ -74,7 +74,7 @@ def kernel() -> Any:
                         jac[o + 2, i] += share * area * by_w / w
                         jac[o + 3, i] += share * area * (lorentz - g)
 
-    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy")
     def cholesky(a, m, b):  # type: ignore[no-untyped-def]  # pragma: no cover
         """Solve a b = b in place for a symmetric a of order m; False if it is not positive."""
         for i in range(m):
@@ -100,7 +100,7 @@ def kernel() -> Any:
             b[i] = s / a[i, i]
         return True
 
-    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy")
     def weigh(model, good, gain, given, weight):  # type: ignore[no-untyped-def]  # pragma: no cover
         for i in range(model.size):
             if not good[i]:
@@ -110,7 +110,7 @@ def kernel() -> Any:
             else:
                 weight[i] = 1.0 / max(gain[i] * model[i], 0.5 * gain[i] * gain[i])
 
-    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy")
     def normal(jac, weight, residual, free, a, g):  # type: ignore[no-untyped-def]  # pragma: no cover
         m = free.size
         for i in range(m):
@@ -124,7 +124,7 @@ def kernel() -> Any:
                     s += weight[c] * jac[free[i], c] * jac[free[j], c]
                 a[i, j] = a[j, i] = s
 
-    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy")
     def descend(x, y, good, gain, given, theta, low, high, may, pair):  # type: ignore[no-untyped-def]  # pragma: no cover
         """Move what may move to the least squares; True if it got there."""
         n, size = x.size, theta.size
@@ -204,7 +204,7 @@ def kernel() -> Any:
                 damping = 1e-3
         return False
 
-    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy")
     def spread(x, y, good, gain, given, theta, may, low, high, pair, scatter_only, covariance):  # type: ignore[no-untyped-def]  # pragma: no cover
         """Fill the covariance (parameter, parameter); give the reduced chi^2, or -1 where the fit leaves something open."""
         n, size = x.size, theta.size
@@ -269,7 +269,7 @@ def kernel() -> Any:
                 covariance[free[i], free[j]] = inverse[i, j] * factor * more[i] * more[j]
         return reduced
 
-    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy")
     def begin(x, y, good, limits, held, theta):  # type: ignore[no-untyped-def]  # pragma: no cover
         """Find where to start: background from the ends of the window, then the highest point of what is left in each line's range."""
         n, lines = x.size, limits.shape[0]
@@ -312,7 +312,7 @@ def kernel() -> Any:
                 u = (x[i] - theta[o + 1]) / theta[o + 2]
                 left[i] -= theta[o] * (eta * norm_l / (1.0 + 4.0 * u * u) + (1.0 - eta) * norm_g * np.exp(-4.0 * log2 * u * u)) / theta[o + 2]
 
-    @njit(nogil=True, no_cpython_wrapper=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy")
     def gravity(x, y, good, variance, low, high):  # type: ignore[no-untyped-def]  # pragma: no cover
         """Give centre of gravity, its error, and the sum and its error, over a range, above a line through the ends of the window."""
         n = x.size
