@@ -96,13 +96,17 @@ def _parser() -> argparse.ArgumentParser:
     export = command(
         "export",
         _export,
-        "write one product of a store to a file: .csv, .nc, .parquet, or .bdf.csv (Battery Data Format)",
+        "write one product of a store to a file (.csv, .nc, .parquet, .bdf.csv: Battery Data Format), or patterns for Rietveld programs",
         "  operando export beamtime.nxs A/echem/cycles -o cycles.csv\n  operando export beamtime.nxs A/echem/frames -o A.bdf.csv\n"
-        "  operando export beamtime.nxs A/xas/frames -o xas.nc",
+        "  operando export beamtime.nxs A/xas/frames -o xas.nc\n  operando export beamtime.nxs A/xrd -o rietveld --format fxye --frames 0:200:10",
     )
     export.add_argument("store", metavar="STORE", type=Path)
     export.add_argument("path", metavar="PATH", help="CELL/SERIES/PRODUCT, such as A/xas/frames, or CELL/SERIES for its frames")
-    export.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
+    export.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the file; with --format, the folder")
+    export.add_argument(
+        "--format", choices=("fxye", "xye"), help="one file per diffraction pattern, for GSAS-II and others, with a list and an instrument file"
+    )
+    export.add_argument("--frames", metavar="A:B:STEP", type=_slice, help="with --format: which frames, by number, such as 0:100:5 (default: all)")
     export.add_argument("--overwrite", action="store_true", help="replace FILE if it is there")
 
     demo = command(
@@ -142,6 +146,19 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number of processes >= 1")
     return number
+
+
+def _slice(text: str) -> slice:
+    parts = text.split(":")
+    try:
+        numbers = [int(part) if part.strip() else None for part in parts]
+    except ValueError:
+        numbers = []
+    if not 1 <= len(numbers) <= 3 or (len(numbers) == 3 and (numbers[2] is not None and numbers[2] < 1)) or numbers == [None]:
+        raise argparse.ArgumentTypeError(f"{text} is not one number, A:B or A:B:STEP with a step above 0")
+    if len(numbers) == 1 and numbers[0] is not None:
+        return slice(numbers[0], numbers[0] + 1 or None)
+    return slice(*numbers)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -332,6 +349,7 @@ def _build(args: argparse.Namespace) -> int:
                 "quarantined": outcome.quarantined,
                 "problems": [str(p) for p in outcome.problems],
                 "messages": outcome.messages,
+                "findings": outcome.findings,
             }
         )
     for message in outcome.messages:
@@ -346,6 +364,8 @@ def _build(args: argparse.Namespace) -> int:
         if n > _SHOWN:
             print(f"  ... and {n - _SHOWN} more: operando info {outcome.live}  lists them", file=sys.stderr)
     if not args.json:
+        for address, words in outcome.findings.items():
+            print(f"{address}\n    " + words.replace("\n", "\n    "))
         done = outcome.done
         if any(done.values()):
             print(
@@ -370,6 +390,8 @@ def _info(args: argparse.Namespace) -> int:
     print(f"{content['path']}  ({content['kind']}, {content['bytes'] / 1e6:.1f} MB)" + (f"\n{content['title']}" if content.get("title") else ""))
     for node in content["products"]:
         print(f"  {node['address']:<28} {node['rows']:>9} rows  {node['begin'] or '':<20} {node['end'] or '':<20} {_some(node['variables'])}")
+        for line in node.get("summary", "").splitlines():
+            print(f"    {line}")
     for file, reason in content.get("quarantined", {}).items():
         print("  ! " + (reason if reason.startswith(file) else f"{file}: {reason}").splitlines()[0])
     return 0
@@ -386,12 +408,32 @@ def _some(names: list[str], width: int = 90) -> str:
 def _export(args: argparse.Namespace) -> int:
     from operando.export import export
 
+    if args.format:
+        return _export_patterns(args)
+    if args.frames is not None:
+        from operando.contract.errors import ConfigError
+
+        raise ConfigError("--frames chooses patterns", hint="give --format fxye or xye too")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         written = export(args.store, args.path, args.output, overwrite=args.overwrite)
     for warning in said:
         print(f"operando export: {warning.message}", file=sys.stderr)
     print(written)
+    return 0
+
+
+def _export_patterns(args: argparse.Namespace) -> int:
+    from operando.export import export_patterns
+
+    written = export_patterns(args.store, args.path, args.output, form=args.format, frames=args.frames, overwrite=args.overwrite)
+    for number, why in itertools.islice(written.skipped.items(), _SHOWN):
+        print(f"operando export: frame {number} left out: {why}", file=sys.stderr)
+    if len(written.skipped) > _SHOWN:
+        print(f"operando export: ... and {len(written.skipped) - _SHOWN} more frames", file=sys.stderr)
+    for note in written.notes:
+        print(f"operando export: {note}", file=sys.stderr)
+    print(f"{written.folder}: {len(written.patterns)} patterns, listed in {written.list_file.name}")
     return 0
 
 

@@ -13,9 +13,10 @@ from toy_reducers import Toys, assert_as_fresh, configure, product, run, total, 
 import operando as op
 from operando import beamtime
 from operando.beamtime import reducing
+from operando.cli import main
 from operando.config import read_config
-from operando.reduction import interface
-from operando.store import Store
+from operando.reduction import Products, interface
+from operando.store import Store, describe
 
 
 @pytest.fixture
@@ -305,3 +306,22 @@ def test_one_large_file_is_reduced_in_batches_that_find_their_alignment(tmp_path
     assert not (product(outcome).time.values == product(outcome).source_time.values).any()
     assert_as_fresh(outcome, config, toys)
     assert run(config).done["reductions"] == 0
+
+
+def test_what_a_reducer_says_in_words_is_told_once_and_kept(folder: Path, toys: Toys, capsys: pytest.CaptureFixture[str]) -> None:
+    def saying(frames: xr.Dataset, recipe: object, state: object = None) -> Products:
+        made = xr.Dataset({"n": ("time", np.ones(frames.sizes["time"]), {"units": "1"})}, {"time": frames["time"]})
+        return Products({"reduced": made.assign_attrs(summary="one line\nand another")})
+
+    toys.add("says", saying, kind="series")
+    config = configure(folder, "{reducer: says}")
+    outcome = run(config)
+    assert outcome.findings == {"A/xrd/reduced": "one line\nand another"}
+    assert run(config).findings == {}, "nothing was made anew"
+    (entry,) = [p for p in describe(outcome.published)["products"] if p["address"] == "A/xrd/reduced"]
+    assert entry["summary"] == "one line\nand another"
+    assert main(["info", str(outcome.published)]) == 0
+    assert "\n    one line\n    and another\n" in capsys.readouterr().out
+    write(folder, 12)
+    assert main(["build", str(folder / "beamtime.yaml")]) == 0
+    assert "A/xrd/reduced\n    one line\n    and another\n" in capsys.readouterr().out

@@ -49,6 +49,8 @@ class Outcome:
         True if the `.nxs` could not be written; the growing store is whole.
     problems
         What else is at fault and how to mend it (a clock without a zone, overlapping electrochemistry ...).
+    findings
+        Product -> what its reducer says of it in words (attribute `summary`), of those that were made anew.
     done
         Step -> how often it was really carried out (`files`, `frames`, `alignments`, `reductions`, `published`).
     """
@@ -58,6 +60,7 @@ class Outcome:
     quarantined: dict[str, str] = field(default_factory=dict)
     problems: list[OperandoError] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
+    findings: dict[str, str] = field(default_factory=dict)
     unpublished: bool = False
     done: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("files", "frames", "alignments", "reductions", "published"), 0))
 

@@ -99,7 +99,9 @@ def reduce_all(
                     continue
                 for number, stage in enumerate(stages):
                     try:
-                        outcome.done["reductions"] += series.reduce(stage)
+                        if series.reduce(stage):
+                            outcome.done["reductions"] += 1
+                            outcome.findings |= series.summaries(stage)
                     except OperandoError as error:
                         error.file = error.file or f"{series.address} (reducer {stage.reducer.name})"
                         outcome.problems.append(error)
@@ -196,6 +198,12 @@ class _Series:
         else:
             self._reduce_forward(stage, made, done)
         return True
+
+    def summaries(self, stage: Stage) -> dict[str, str]:
+        """Give what a reducer of whole series says of its products in words."""
+        products = [p for p in stage.reducer.products if stage.reducer.kind == "series" and self._parts(p)]
+        said = {f"{self.address}/{p}": self._read(p).attrs.get("summary") for p in products}
+        return {address: str(words) for address, words in said.items() if words}
 
     def drop_stale(self, stage: Stage) -> None:
         """Drop what a stage made of something else than there is now; it cannot be run."""

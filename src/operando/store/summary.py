@@ -25,7 +25,8 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     -------
     dict
         `path`, `kind` (`growing` or `published`), `bytes`, `title`, `products` (each with `address`, `rows`, `begin`, `end` in UTC and
-        `variables`), `quarantined` (file -> reason; only a growing store knows), `version` of the program that published it.
+        `variables`, and `summary` where its reducer says in words what it found), `quarantined` (file -> reason; only a growing store knows),
+        `version` of the program that published it.
 
     Raises
     ------
@@ -43,7 +44,8 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         if "time" in ds.indexes and ds.sizes["time"]:
             begin, end = (str(np.datetime_as_string(ds["time"].values[i], unit="s")) + "Z" for i in (0, -1))
         rows = ds.sizes.get("time", max(ds.sizes.values(), default=0))
-        products.append({"address": node.path.strip("/"), "rows": rows, "begin": begin, "end": end, "variables": [str(v) for v in ds.data_vars]})
+        entry = {"address": node.path.strip("/"), "rows": rows, "begin": begin, "end": end, "variables": [str(v) for v in ds.data_vars]}
+        products.append(entry | ({"summary": str(ds.attrs["summary"])} if ds.attrs.get("summary") else {}))
     out: dict[str, Any] = {
         "path": str(path),
         "kind": "growing" if path.is_dir() else "published",

@@ -214,7 +214,7 @@ class PhasesRecipe(Recipe):
     @field_validator("exclude", "two_theta_range", "q_range")
     @classmethod
     def _intervals(cls, value: Any) -> Any:
-        for pair in value if value and isinstance(value[0], tuple) else (value,):
+        for pair in value if isinstance(value, tuple) and (not value or isinstance(value[0], tuple)) else (value,):
             _ordered(pair, "a range")
         return value
 

@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from operando.contract import ConfigError, ContractError, Quality
 from operando.reduction.interface import Products, reducer
+from operando.reduction.patterns import angles, axis_of, usable, wavelengths
 from operando.reduction.phases.engine import NOT_FITTED, STATUS, Engine, Fit
 from operando.reduction.phases.fitting import INDISTINCT
 from operando.reduction.phases.profile import FIXED
 from operando.reduction.phases.recipe import PhasesRecipe
 from operando.reduction.phases.sequence import Fitted, fit_sequence
 
-_DARK = 0.02  # share of the usual monitor below which there was no beam
 _FLAGS = {"held": 1, "indistinct": 2, "at_bound": 4}
 _FRAME_FLAGS = {"iteration_cap": 1, "stalled": 2, "not_fitted": 4, "at_bound": 8, "passes_disagree": 16, "indistinct": 32}
 
@@ -61,11 +60,9 @@ def phase_fractions(frames: xr.Dataset, recipe: PhasesRecipe, state: _State | No
     ContractError
         A recipe that does not fit the patterns: no line in the range, fewer channels than parameters.
     """
-    axis = "q" if "q" in frames["intensity"].dims else "two_theta"
-    if axis not in frames["intensity"].dims:
-        raise ContractError("the patterns lie over neither q nor two_theta", found=str(frames["intensity"].dims))
-    waves, shares = _waves(frames, recipe)
-    two_theta = _angles(frames, axis, waves[0])
+    axis = axis_of(frames)
+    waves, shares = wavelengths(frames.attrs, recipe.wavelength, recipe.wavelength_ratio)
+    two_theta = angles(frames, axis, waves[0])
     finite = np.isfinite(two_theta)
     order = np.flatnonzero(finite)[np.argsort(two_theta[finite], kind="stable")]
     grid = two_theta[order]
@@ -76,7 +73,7 @@ def phase_fractions(frames: xr.Dataset, recipe: PhasesRecipe, state: _State | No
     errors = None
     if "intensity_errors" in frames.variables:
         errors = np.asarray(frames["intensity_errors"].transpose("time", axis).values, float)[:, order][:, engine.used]
-    fitted = fit_sequence(engine, values, errors, _usable(frames, values), state.last)
+    fitted = fit_sequence(engine, values, errors, usable(frames, values), state.last)
     good = [one.fit for one in fitted if one.fit.status != NOT_FITTED]
     state = _State(engine, grid, good[-1] if good else state.last)
     observables = _observables(engine, fitted).assign_coords(time=frames["time"].variable)
@@ -84,48 +81,6 @@ def phase_fractions(frames: xr.Dataset, recipe: PhasesRecipe, state: _State | No
     reduced = _curves(frames, axis, fitted, values, places).assign_coords(time=frames["time"].variable)
     attrs = {"wavelength": float(waves[0]), "wavelength_units": "angstrom", "form_factors": "International Tables (1992); f', f'' by Chantler"}
     return Products({"observables": observables.assign_attrs(attrs), "reduced": reduced.assign_attrs(attrs)}, state)
-
-
-def _waves(frames: xr.Dataset, recipe: PhasesRecipe) -> tuple[np.ndarray, np.ndarray]:
-    if recipe.wavelength is not None:
-        waves = np.array(recipe.wavelength)
-        ratios = recipe.wavelength_ratio or (1.0, *([0.5] if waves.size == 2 else []))
-        shares = np.array(ratios if len(ratios) == waves.size else (1.0, *ratios), float)
-        if shares.size != waves.size:
-            raise ConfigError("wavelength_ratio: is missing", found=f"{waves.size} wavelengths", expected="their intensities relative to the first")
-        return waves, shares / shares[0]
-    if "wavelength" not in frames.attrs:
-        raise ConfigError("the wavelength is not known", hint="wavelength: in the recipe, or an option of the loader (0.4133 angstrom, 30 keV)")
-    first = float(frames.attrs["wavelength"])
-    if "wavelength_k_alpha_2" in frames.attrs:
-        ratio = float(frames.attrs.get("ratio_k_alpha_2", 0.5))
-        if ratio > 0:
-            return np.array([first, float(frames.attrs["wavelength_k_alpha_2"])]), np.array([1.0, ratio])
-    return np.array([first]), np.array([1.0])
-
-
-def _angles(frames: xr.Dataset, axis: str, wavelength: float) -> np.ndarray:
-    """Give 2theta (degrees) of every channel."""
-    if "two_theta" in frames.variables and frames["two_theta"].dims == (axis,):
-        return np.asarray(frames["two_theta"].values, float)
-    sine = np.asarray(frames["q"].values, float) * wavelength / (4 * np.pi)
-    with np.errstate(invalid="ignore"):
-        return np.where(np.abs(sine) < 1, 2 * np.degrees(np.arcsin(np.clip(sine, -1, 1))), np.nan)
-
-
-def _usable(frames: xr.Dataset, values: np.ndarray) -> np.ndarray:
-    """Say which frames are worth fitting: not dark, not damaged, at least half of the channels there, and something counted."""
-    good = np.isfinite(values)
-    usable = good.mean(axis=1) >= 0.5
-    usable &= np.where(good, values, 0.0).sum(axis=1) > 0
-    if "monitor" in frames.coords:
-        monitor = np.asarray(frames["monitor"].values, float)
-        usual = float(np.nanmedian(monitor[monitor > 0])) if np.any(monitor > 0) else np.nan
-        usable &= ~(monitor < _DARK * usual)
-    if "quality" in frames.coords:
-        bad = int(Quality.BEAM_DUMP | Quality.CORRUPT)
-        usable &= (np.asarray(frames["quality"].values, int) & bad) == 0
-    return np.asarray(usable)
 
 
 # ------------------------------------------------------------------- what comes out

@@ -55,14 +55,7 @@ def export(store: str | Path, path: str, output: str | Path, *, overwrite: bool 
         raise StoreError("this is a folder", file=output, expected="the name of a file to write")
     if output.exists() and not overwrite:
         raise StoreError("the file is there already", file=output, hint="choose another name, or give --overwrite")
-    tree = open_beamtime(store)
-    address = path.strip("/")
-    if address.count("/") == 1:
-        address += "/frames"
-    node = tree[address] if address in _addresses(tree) else None
-    if node is None:
-        raise ConfigError("the store has no such product", file=store, found=path, expected=", ".join(_addresses(tree)))
-    ds = node.to_dataset()
+    address, ds = product_of(store, path)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         if form == ".nc":
@@ -83,6 +76,23 @@ def export(store: str | Path, path: str, output: str | Path, *, overwrite: bool 
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     return output
+
+
+def product_of(store: str | Path, path: str) -> tuple[str, xr.Dataset]:
+    """Open one product: its whole address, and what it holds, lazily.
+
+    Raises
+    ------
+    ConfigError
+        No such product.
+    """
+    tree = open_beamtime(store)
+    address = path.strip("/")
+    if address.count("/") == 1:
+        address += "/frames"
+    if address not in _addresses(tree):
+        raise ConfigError("the store has no such product", file=store, found=path, expected=", ".join(_addresses(tree)))
+    return address, tree[address].to_dataset()
 
 
 def _addresses(tree: xr.DataTree) -> list[str]:
