@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ _DEPTH = 8  # links and virtual datasets that lead from one to the next
 _SLAB = 1 << 30  # bytes of a chunk of several frames that are kept while its frames are read
 _SLABS: OrderedDict[tuple[Any, ...], np.ndarray] = OrderedDict()
 _LARGEST = 1 << 16  # rows or columns: no detector has more, damaged headers do
-_fabio_lock = threading.Lock()
 
 
 def find(file: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> str:
@@ -309,15 +307,29 @@ def refuse_impossible(path: str | os.PathLike[str]) -> None:
 
 
 def _by_fabio(path: str, index: int) -> np.ndarray:
-    with _fabio_lock:
-        image = open_with_fabio(path)
-        if not 0 <= index < max(int(image.nframes), 1):
-            raise LoaderError("there is no such frame", file=path, found=f"frame {index} of {image.nframes}")
-        try:
-            values = image.data if index == 0 else image.get_frame(index).data
-        except Exception as error:  # fabio raises whatever its readers raise
-            raise LoaderError("the frame cannot be read", file=path, found=f"frame {index}: {type(error).__name__}: {error}") from None
+    image = open_with_fabio(path)
+    if not 0 <= index < max(int(image.nframes), 1):
+        raise LoaderError("there is no such frame", file=path, found=f"frame {index} of {image.nframes}")
+    try:
+        values = image.data if index == 0 else image.get_frame(index).data
+    except Exception as error:  # fabio raises whatever its readers raise
+        raise LoaderError("the frame cannot be read", file=path, found=f"frame {index}: {type(error).__name__}: {error}") from None
     return _native(values)
+
+
+# --------------------------------------------------------------------------- orientation
+
+ORIENTATIONS = ("as-read", "up-down", "left-right", "rotate-180", "transpose", "rotate-90", "rotate-270", "anti-transpose")
+"""What may have to be done to frames before they look as the geometry takes them: mirrored, turned (counter-clockwise), or rows and columns exchanged."""
+
+
+def oriented(frame: np.ndarray, orientation: str) -> np.ndarray:
+    """Give a frame as it looks after one of `ORIENTATIONS` (a view)."""
+    if orientation in ("transpose", "anti-transpose", "rotate-90", "rotate-270"):
+        frame = frame.T
+    up_down = orientation in ("up-down", "rotate-180", "rotate-90", "anti-transpose")
+    left_right = orientation in ("left-right", "rotate-180", "rotate-270", "anti-transpose")
+    return frame[:: -1 if up_down else 1, :: -1 if left_right else 1]
 
 
 # --------------------------------------------------------------------------- masks, flats, darks
@@ -346,8 +358,7 @@ def read_array(spec: str | os.PathLike[str], folder: str | os.PathLike[str] | No
             with reading(path) as h5:
                 values = h5[dataset][()]
         else:
-            with _fabio_lock:
-                values = open_with_fabio(path).data
+            values = open_with_fabio(path).data
     except LoaderError:
         raise
     except Exception as error:  # numpy, h5py and fabio raise whatever their readers raise
