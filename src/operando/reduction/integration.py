@@ -214,6 +214,11 @@ class Integrator:
         """Bin of each pixel's centre (or the first it reaches), of the frames' shape; `points` for pixels of none."""
         return np.asarray(self._map[0]).reshape(self.shape)
 
+    def rings(self) -> tuple[np.ndarray, np.ndarray]:
+        """Scattering vector (1/angstrom) and normalisation of every pixel, as the geometry lays them out; masks play no part."""
+        q = np.asarray(self._ai.center_array(self._upright, unit="q_A^-1", scale=True), float)
+        return q, np.ascontiguousarray(oriented(self._weight.reshape(self.shape), self.orientation))
+
     def expected(self, intensity: np.ndarray) -> np.ndarray:
         """Counts that each pixel would hold if its ring were even, of the frames' shape; 0 for pixels of no bin."""
         rings = np.append(np.nan_to_num(intensity), 0.0)
