@@ -47,6 +47,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -270,7 +271,7 @@ def claims(path: str | os.PathLike[str]) -> str | None:
         with open(path, "rb") as f:
             magic = f.read(8)
         if magic != HDF5_MAGIC:
-            return looks_like(path)
+            return None if re.search(r"mask|flat|dark|background", Path(path).stem, re.IGNORECASE) else looks_like(path)
         if hdf5_path.claims(path) is not None:
             return None
         refuse_endless_heaps(path)
