@@ -186,22 +186,36 @@ def _piece(found: Any, path: str, index: int, folder: Any) -> tuple[str, str, in
 
     HDF5 itself reads frames whose file is missing as zeros: that is refused here.
     """
-    inside: list[tuple[Any, str]] = []
+    import h5py
+
+    inside: list[tuple[Any, Any, str]] = []
     for source in found.virtual_sources():
-        low, high = source.vspace.get_select_bounds()
-        if low[0] <= index <= high[0]:
-            inside.append((source, path if source.file_name == "." else _beside(path, source.file_name, folder)))
+        bounds = _bounds(source.vspace)
+        if bounds is None or bounds[0][0] <= index <= bounds[1][0]:
+            own = source.file_name == "." or "%" in source.file_name  # a pattern of names: HDF5 fills it in
+            inside.append((source, bounds, path if own else _beside(path, source.file_name, folder)))
     if not inside:
         raise LoaderError("no file holds this frame (yet)", file=f"{path}::{found.name}", found=f"frame {index} of a virtual dataset")
-    if len(inside) > 1 or found.ndim != 3:
+    source, bounds, where = inside[0]
+    if len(inside) > 1 or found.ndim != 3 or bounds is None or "%" in source.file_name:
         return None
-    source, where = inside[0]
-    low, high = source.vspace.get_select_bounds()
-    whole = tuple(low[1:]) == (0, 0) and tuple(h + 1 for h in high[1:]) == tuple(found.shape[1:])
-    first, last = source.src_space.get_select_bounds()
-    same = len(first) == 3 and last[0] - first[0] == high[0] - low[0] and tuple(first[1:]) == (0, 0)
-    dense = source.vspace.get_select_npoints() == (high[0] - low[0] + 1) * found.shape[1] * found.shape[2]
-    return (where, source.dset_name, int(index - low[0] + first[0])) if whole and same and dense else None
+    (first, *low), (last, *high) = bounds
+    whole = low == [0, 0] and [n + 1 for n in high] == list(found.shape[1:])
+    dense = source.vspace.get_select_npoints() == (last - first + 1) * found.shape[1] * found.shape[2]
+    everything = source.src_space.get_select_type() == h5py.h5s.SEL_ALL
+    theirs = ((0,), (last - first,)) if everything else _bounds(source.src_space)
+    if not whole or not dense or theirs is None or theirs[1][0] - theirs[0][0] != last - first or any(theirs[0][1:]):
+        return None
+    return where, source.dset_name, int(index - first + theirs[0][0])
+
+
+def _bounds(space: Any) -> tuple[Any, Any] | None:
+    """Give the corners of a selection; None where it has none (it grows without limit)."""
+    try:
+        low, high = space.get_select_bounds()
+    except (ValueError, RuntimeError):
+        return None
+    return (low, high) if high[0] < 2**62 else None
 
 
 def _stored(found: Any, path: str, index: int, flat: bool, folder: Any) -> Chunk | np.ndarray:
