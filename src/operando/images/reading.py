@@ -289,35 +289,56 @@ def open_with_fabio(path: str | os.PathLike[str]) -> Any:
 
 
 def refuse_impossible(path: str | os.PathLike[str]) -> None:
-    """Refuse a file whose header asks for more pixels than it can hold, before anybody allocates them.
+    """Refuse a file that fabio would not come to an end with: a header of more pixels than there can be, a CBF without its data, a TIFF that runs in circles.
 
     Raises
     ------
     LoaderError
-        It does.
+        It is one.
     """
     import re
 
     try:
         size = os.path.getsize(path)
         with open(path, "rb") as f:
-            head = f.read(16384)
+            head = f.read(65536)
     except OSError as error:
         raise LoaderError("cannot be opened", file=path, found=error.strerror) from None
     rows = columns = 0
     if head[128:140] == b"mar research":
         order: Any = "little" if int.from_bytes(head[:4], "little") == 1234 else "big"
         rows = columns = int.from_bytes(head[4:8], order)
-    elif head.startswith(b"###CBF"):
+    elif head.startswith(b"###CBF") or os.fspath(path).lower().endswith((".cbf", ".cbf.gz")):
+        begin = head.find(b"--CIF-BINARY-FORMAT-SECTION--")
+        if begin < 0 or head.find(b"\x0c\x1a\x04\xd5", begin) < 0:
+            raise LoaderError("the file is damaged: a CBF without its data", file=path, hint="copy it again")
         found = dict(re.findall(rb"X-Binary-Size-(Fastest|Second)-Dimension:\s*(\d{1,12})", head))
         rows, columns = int(found.get(b"Second", 0)), int(found.get(b"Fastest", 0))
         if rows * columns > size:  # one byte a pixel is the least that byte offsets take
             raise LoaderError("the header is damaged", file=path, found=f"{rows} x {columns} pixels in {size} bytes")
+    elif head[:4] in (b"II*\0", b"MM\0*"):
+        _refuse_circles(path, "little" if head[:2] == b"II" else "big")
     elif head.lstrip()[:1] == b"{":
         found = dict(re.findall(rb"Dim_([12])\s*=\s*(\d{1,12})", head))
         rows, columns = int(found.get(b"2", 1)), int(found.get(b"1", 1))
     if max(rows, columns) > _LARGEST:
         raise LoaderError("the header is damaged", file=path, found=f"{rows} x {columns} pixels")
+
+
+def _refuse_circles(path: str | os.PathLike[str], order: Any) -> None:
+    """Follow a TIFF from one directory to the next (TIFF 6.0, section 2)."""
+    seen: set[int] = set()
+    with open(path, "rb") as f:
+        f.seek(4)
+        offset = int.from_bytes(f.read(4), order)
+        while offset:
+            if offset in seen or len(seen) > 100_000:
+                raise LoaderError("the file is damaged: a TIFF whose directories have no end", file=path, hint="copy it again")
+            seen.add(offset)
+            f.seek(offset)
+            entries = int.from_bytes(f.read(2), order)
+            f.seek(offset + 2 + 12 * entries)
+            offset = int.from_bytes(f.read(4), order)
 
 
 def _by_fabio(path: str, index: int) -> np.ndarray:

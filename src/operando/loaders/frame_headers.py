@@ -53,13 +53,22 @@ class Header:
     facts: dict[str, float] = field(default_factory=dict)
 
 
-def read_header(path: Path, *, start_time: str | None = None, count_time: str | None = None, wanted: Mapping[str, str] | None = None) -> Header:
+def read_header(
+    path: Path,
+    *,
+    start_time: str | None = None,
+    count_time: str | None = None,
+    time_format: str | None = None,
+    wanted: Mapping[str, str] | None = None,
+) -> Header:
     """Read what stands in the header of a detector file; pixels are not decompressed where the format allows.
 
     Parameters
     ----------
     start_time, count_time
         Keys of the header that hold the stamp and the exposure; by default those that the formats have.
+    time_format
+        Of the stamp, `strptime` words, where it could be read in two ways.
     wanted
         Coordinate -> key of the header (or name of an EDF counter or motor).
 
@@ -91,7 +100,7 @@ def read_header(path: Path, *, start_time: str | None = None, count_time: str | 
             later = float(frames[0].get("exposure_time", 0.0) or 0.0)  # TIFF says when the file was made, not when the exposure began
     if min(shape) < 1:
         raise LoaderError("the frame is empty", file=path, found=shape)
-    starts, sigma = _starts(frames, start_time, path)
+    starts, sigma = _starts(frames, start_time, time_format, path)
     exposures = np.array([_number(one, [count_time] if count_time else _EXPOSURE_KEYS) for one in frames], float)
     if "acquire_timestamp" in frames[0] and not count_time:
         exposures /= 1000.0  # marccd counts milliseconds
@@ -165,11 +174,11 @@ def _number(header: Mapping[str, str], keys: Iterable[str | None]) -> float:
     return np.nan
 
 
-def _starts(frames: list[dict[str, str]], key: str | None, path: Path) -> tuple[list[str] | None, float]:
+def _starts(frames: list[dict[str, str]], key: str | None, form: str | None, path: Path) -> tuple[list[str] | None, float]:
     """Find a stamp for every frame."""
     keys = [key.lower()] if key else _STAMP_KEYS
     for name in keys:
-        read = [_stamp(one.get(name, ""), name) for one in frames]
+        read = [_stamp(one.get(name, ""), name, form) for one in frames]
         if all(found is not None for found in read):
             return [found for found in read if found is not None], resolution(frames[0][name]) if ":" in frames[0][name] else 0.0
     if key:
@@ -177,9 +186,12 @@ def _starts(frames: list[dict[str, str]], key: str | None, path: Path) -> tuple[
     return None, 0.0
 
 
-def _stamp(text: str, key: str) -> str | None:
+def _stamp(text: str, key: str, form: str | None = None) -> str | None:
     """Read a stamp as ISO text: seconds since 1970 (UTC), ISO 8601, or a date that can be read in one way only."""
     text = text.strip()
+    if form is not None:
+        local = parse_local(" ".join(text.split()), [form])
+        return local.isoformat() if local is not None else None
     if re.fullmatch(r"1\d{9}(\.\d+)?", text):
         whole, _, part = text.partition(".")
         nanoseconds = int(whole) * 10**9 + int(part[:9].ljust(9, "0") or 0)

@@ -13,7 +13,7 @@ HDF5: `frame_times` (by default `timestamp` of the data or of `measurement`, rel
 Where only `count_time` is known frames are taken to follow one another at once. CBF and Pilatus: the line `# 2019-05-14T12:13:14.123` (start of the
 exposure) and `# Exposure_time`. Pilatus TIFF without that line: DateTime, which is when the file was made: uncertain by the exposure. EDF: `time_of_frame`,
 `time_of_day` (seconds since 1970) or `Date`, `count_time`. mar345: DATE, taken as the end of the exposure, uncertain by 30 s of reading the plate. marccd: `acquire_timestamp`.
-`start_time` and `count_time` may name other keys of the header. None of them carries a zone but seconds since 1970 and stamps that say so. Names, logs and
+`start_time` (or `{path: KEY, format: '%d/%m/%Y %H:%M:%S'}`) and `count_time` may name other keys of the header. None of them carries a zone but seconds since 1970 and stamps that say so. Names, logs and
 the configuration give times as for every loader.
 
 What is assumed
@@ -156,7 +156,7 @@ def _detector(options: Mapping[str, Any], path: Path) -> dict[str, Any]:
         out["saturation"] = float(level)
     for name in _FILES[1:]:
         value = options[name]
-        many = [value] if isinstance(value, str) else list(value or ())
+        many = list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
         if not all(isinstance(one, str) and one for one in many) or (len(many) > 1 and name != "mask"):
             raise LoaderError(f"{name}: is not the name of a file", file=path, found=repr(value)[:80])
         for one in many:
@@ -244,11 +244,14 @@ def _from_header(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any]
     wanted = {str(k): str(v) for k, v in (options["coords"] or {}).items()}
     if options["monitor"] is not None:
         wanted["monitor"] = str(options["monitor"])
-    keys: dict[str, str | None] = {name: None if options[name] is None else str(options[name]) for name in ("start_time", "count_time")}
+    start = options["start_time"]
+    form = str(start["format"]) if isinstance(start, Mapping) and "format" in start else None
+    start = start.get("path") if isinstance(start, Mapping) else start
+    keys = {"start_time": None if start is None else str(start), "count_time": None if options["count_time"] is None else str(options["count_time"])}
     only = [name for name in ("data", "entries", "match", "frame_times", "frame_number", "motors", "end_time", "frame_time") if options[name] is not None]
     if only:
         raise LoaderError(f"{', '.join(only)}: says where things lie in HDF5 files, and this is none", file=path, hint="leave it out; or is the file damaged?")
-    header = read_header(path, wanted=wanted, **keys)
+    header = read_header(path, wanted=wanted, time_format=form, **keys)
     n = header.exposures.size
     name = Path(os.path.abspath(path)).as_posix()
     coords = {k: (values, "counts" if k == "monitor" else unit) for k, (values, unit) in header.numbers.items()}
