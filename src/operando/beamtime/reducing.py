@@ -406,7 +406,9 @@ class _Series:
 
     def _reduce_frames(self, stage: Stage, made: _Plan, done: dict[str, np.ndarray]) -> None:
         """Reduce the frames that a product lacks; each batch is in the store before the next begins."""
-        run, handed, raw = self._run(stage), self._handed(stage), self._read(stage.reducer.reads)
+        run = self._run(stage)
+        self.pixels["run"] = run.token
+        handed, raw = self._handed(stage), self._read(stage.reducer.reads)
         lacking = np.zeros(self.rows, np.int64)  # a bit for each product
         for i, rows in enumerate(done.values()):
             lacking |= (~rows).astype(np.int64) << i

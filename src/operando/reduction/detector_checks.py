@@ -139,7 +139,10 @@ def _by_lines(views: _Views, lines: np.ndarray, name: str, present: str) -> Ring
     pattern = views.pattern(present)
     counts = np.array([_lines_found(views.q, *pattern, lines * s)[0] for s in scales])
     if counts.max() >= max(_FOUND * of, there + 3):
-        scale = float(np.median(scales[counts == counts.max()]))
+        good, root = np.isfinite(pattern[0]), np.sqrt(np.maximum(np.nan_to_num(pattern[0]), 0.0))
+        seen = lines[(lines > views.q[0]) & (lines < views.q[-1])][:_LINES]
+        heights = np.array([np.interp(seen * s, views.q[good], root[good]).sum() for s in scales])
+        scale = float(scales[np.argmax(np.where(counts >= counts.max() - 1, heights, -np.inf))])
         return Rings(False, None, f"{said}, in no orientation; they would at {100 * (scale - 1):+.1f} % in q: check the wavelength, then the distance")
     return Rings(False, None, f"{said}, in no orientation: check poni: (distance, centre), the wavelength, and that it is {name}")
 
@@ -178,13 +181,15 @@ def _by_evenness(views: _Views, present: str) -> Rings:
     return Rings(None, None, words if left[present] < 0.98 else "the frames show no rings that could be checked")
 
 
-def dead_parts(total: np.ndarray, integrator: Integrator, intensity: np.ndarray) -> list[str]:
+def dead_parts(total: np.ndarray, held: np.ndarray, integrator: Integrator, intensity: np.ndarray) -> list[str]:
     """Name blocks of pixels that count nothing where their rings say that they should.
 
     Parameters
     ----------
     total
         Sum of some frames, counts, as they are read.
+    held
+        Which pixels held a count at all, be it 0: gaps and masked pixels are marked by the detector itself.
     intensity
         Its pattern.
 
@@ -197,7 +202,7 @@ def dead_parts(total: np.ndarray, integrator: Integrator, intensity: np.ndarray)
 
     if total.dtype.kind not in "iu":
         return []
-    valid = integrator.bins() != integrator.points
+    valid = (integrator.bins() != integrator.points) & held
     expected = np.where(valid, integrator.expected(intensity), 0.0)
     seen = np.where(valid, total, 0)
     blocks = (_blocks(expected) >= _SURE) & (_blocks(seen) == 0)

@@ -66,12 +66,12 @@ class Integrate(Recipe):
 
 @dataclass
 class _Ready:
-    """An integrator, and what its first frames said of the detector."""
+    """An integrator, what is said of its geometry, and what the first frames of each run said of the detector."""
 
     integrator: Integrator
-    checked: bool = False
     notes: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
+    of_run: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 _LOCK = threading.Lock()
@@ -126,7 +126,8 @@ def integrate(frames: xr.Dataset, recipe: Integrate, state: Any = None) -> Produ
     failed = [k for k, error in enumerate(errors) if error is not None]
     if len(failed) == n:
         raise next(error for error in errors if error is not None)
-    messages = [*_unread(errors), *_checked(ready, recipe, references, folder, [k for k in range(n) if errors[k] is None])]
+    run = str(told.get("run", ""))
+    messages = [*_unread(errors), *_checked(ready, recipe, references, folder, [k for k in range(n) if errors[k] is None], run)]
     saturated, lost, total = numbers
     quality = np.asarray(frames["quality"].values if "quality" in frames.coords else np.zeros(n), np.int32).copy()
     quality[failed] |= int(Quality.CORRUPT)
@@ -156,7 +157,7 @@ def integrate(frames: xr.Dataset, recipe: Integrate, state: Any = None) -> Produ
             "quality": ("time", quality, flag_attrs(Quality)),
         },
     )
-    ds.attrs = _attrs(frames, recipe, integrator) | ready.notes
+    ds.attrs = _attrs(frames, recipe, integrator) | ready.notes | ready.of_run.get(run, {})
     return Products({"frames": ds}, messages=messages)
 
 
@@ -255,29 +256,32 @@ def _unread(errors: list[OperandoError | None]) -> Iterator[str]:
         yield f"{count} frame{'s' if count > 1 else ''} could not be read and {'are' if count > 1 else 'is'} NaN and CORRUPT: {first.file}: {what}"
 
 
-def _checked(ready: _Ready, recipe: Integrate, references: list[tuple[str, str, int]], folder: str | None, good: list[int]) -> list[str]:
-    """Look at the sum of some frames, once for a geometry: rings, and parts that do not count."""
+def _checked(
+    ready: _Ready, recipe: Integrate, references: list[tuple[str, str, int]], folder: str | None, good: list[int], run: str
+) -> list[str]:
+    """Look at the sum of some frames, once in a run: rings, and parts that do not count."""
     with _LOCK:
-        if ready.checked:
+        if run and run in ready.of_run:
             return []
-        ready.checked = True
+        notes = ready.of_run[run] = {}
     said = list(ready.messages)
-    total = None
+    total = held = None
     for k in good[:: max(1, len(good) // _CHECKED)][:_CHECKED]:
         frame = images.read(*references[k], folder=folder)
         values = frame.astype(np.int64 if frame.dtype.kind in "iub" else float)
         top = ready.integrator.saturation or np.inf
-        values[~((frame >= 0) & (frame < (min(top, np.iinfo(frame.dtype).max) if frame.dtype.kind in "iu" else top)))] = 0
-        total = values if total is None else total + values
-    if total is None or not total.any():
+        counts = (frame >= 0) & (frame < (min(top, np.iinfo(frame.dtype).max) if frame.dtype.kind in "iu" else top))
+        values[~counts] = 0
+        total, held = (values, counts) if total is None else (total + values, held | counts)
+    if total is None or held is None or not total.any():
         return [*said, "the frames that were looked at hold no counts at all"]
-    rings = check_rings(total, ready.integrator, recipe.calibrant)
-    ready.notes["rings"] = rings.words
+    rings = check_rings(np.where(held, total, -1), ready.integrator, recipe.calibrant)
+    notes["rings"] = rings.words
     if rings.fit is False:
         said.append(rings.words)
-    dead = dead_parts(total, ready.integrator, ready.integrator.one(total)[0])
+    dead = dead_parts(total, held, ready.integrator, ready.integrator.one(np.where(held, total, -1))[0])
     if dead:
-        ready.notes["dead"] = "; ".join(dead[:5]) + (f"; and {len(dead) - 5} more" if len(dead) > 5 else "")
+        notes["dead"] = "; ".join(dead[:5]) + (f"; and {len(dead) - 5} more" if len(dead) > 5 else "")
         large = [words for words in dead if words.startswith("rows")]
         if large:
             more = f" (and {len(large) - 1} more parts)" if len(large) > 1 else ""

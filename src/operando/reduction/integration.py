@@ -299,7 +299,8 @@ class Integrator:
     def _agrees(self) -> bool:
         """Integrate a made-up frame both ways."""
         rng = np.random.default_rng(0)
-        frame = rng.poisson(50.0, self.shape).astype(np.uint16)
+        dark = 0.0 if self._options["dark"] is None else self._as_read(self._options["dark"])
+        frame = rng.poisson(50.0 + np.maximum(dark, 0.0), self.shape).astype(np.uint32)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             peer = self._ai.integrate1d_ng(np.ascontiguousarray(oriented(frame, self.orientation)), self.points, **self._errors(frame), **self._options)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import traceback
+import uuid
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -65,6 +66,7 @@ class Run:
         self.stage, self.where = stage, where
         self.states: dict[int, Any] = {}
         self.messages: list[str] = []
+        self.token = uuid.uuid4().hex  # by which a reducer knows that a batch is not the first
         self.shapes: dict[str, dict[str, str]] = {}
 
     def batch(self, handed: xr.Dataset, raw: xr.Dataset, codes: np.ndarray, rows: np.ndarray) -> dict[str, xr.Dataset]:
@@ -304,6 +306,7 @@ def reduce(
     pixels = {"folder": None if folder is None else os.fspath(folder), "workers": workers or min(os.cpu_count() or 1, 4)}
     for stage in stages:
         run = Run(stage, where)
+        pixels["run"] = run.token
         out |= _reduced(run, (given | out)[stage.reducer.reads], series.attrs.get("about"), memory, pixels)
         for message in run.messages:
             warnings.warn(f"{where}: {message}", UserWarning, stacklevel=2)
