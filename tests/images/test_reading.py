@@ -164,7 +164,9 @@ def test_headers_cannot_ask_for_memory(tmp_path: Path) -> None:
     head[:8] = (1234).to_bytes(4, "little") + (2**31 - 1).to_bytes(4, "little")
     head[128:140] = b"mar research"
     (tmp_path / "a.mar345").write_bytes(bytes(head))
-    (tmp_path / "a.cbf").write_bytes(b"###CBF: 1\n--CIF-BINARY-FORMAT-SECTION--\nX-Binary-Size-Fastest-Dimension: 60000\nX-Binary-Size-Second-Dimension: 60000\n\x0c\x1a\x04\xd5")
+    (tmp_path / "a.cbf").write_bytes(
+        b"###CBF: 1\n--CIF-BINARY-FORMAT-SECTION--\nX-Binary-Size-Fastest-Dimension: 60000\nX-Binary-Size-Second-Dimension: 60000\n\x0c\x1a\x04\xd5"
+    )
     (tmp_path / "a.edf").write_bytes(b"{\nDim_1 = 999999999 ;\nDim_2 = 999999999 ;\n}\n")
     for name in ("a.mar345", "a.cbf", "a.edf"):
         with pytest.raises(LoaderError, match="header is damaged"):

@@ -21,7 +21,13 @@ from operando.loaders.xrd_frames import beside, load
 from operando.testing import assert_valid_series
 
 STACK = np.random.default_rng(0).poisson(2.0, (6, 60, 70)).astype(np.uint32)
-PONI = "Detector: Detector\nDetector_config: {\"pixel1\": 1e-4, \"pixel2\": 1e-4}\nDistance: 0.1\nPoni1: 0\nPoni2: 0\nRot1: 0\nRot2: 0\nRot3: 0\nWavelength: 5e-11\n"
+PONI = """Detector: Detector
+Detector_config: {"pixel1": 1e-4, "pixel2": 1e-4}
+Distance: 0.1
+Poni1: 0
+Poni2: 0
+Wavelength: 5e-11
+"""
 
 
 def eiger(folder: Path, *, each: int = 3, files: int = 2, trigger: int = 1, **detector: Any) -> Path:
@@ -188,9 +194,18 @@ def test_cbf_of_a_pilatus(tmp_path: Path) -> None:
 def test_edf_with_counters(tmp_path: Path) -> None:
     first = fabio.edfimage.EdfImage(
         data=STACK[0],
-        header={"time_of_day": "1780473600.25", "count_time": "2.0", "counter_mne": "sec mon pico", "counter_pos": "2 12345 0.5", "motor_mne": "samx", "motor_pos": "3.25"},
+        header={
+            "time_of_day": "1780473600.25",
+            "count_time": "2.0",
+            "counter_mne": "sec mon pico",
+            "counter_pos": "2 12345 0.5",
+            "motor_mne": "samx",
+            "motor_pos": "3.25",
+        },
     )
-    first.append_frame(data=STACK[1], header={"time_of_day": "1780473603.25", "count_time": "2.0", "counter_mne": "sec mon pico", "counter_pos": "2 12000 0.5"})
+    first.append_frame(
+        data=STACK[1], header={"time_of_day": "1780473603.25", "count_time": "2.0", "counter_mne": "sec mon pico", "counter_pos": "2 12000 0.5"}
+    )
     first.write(str(tmp_path / "a.edf"))
     ds = load(tmp_path / "a.edf", monitor="mon")
     assert ds["monitor"].values.tolist() == [12345.0, 12000.0]
@@ -208,7 +223,9 @@ def test_the_detector_is_said(tmp_path: Path) -> None:
     path = cbf(tmp_path / "a.cbf")
     (tmp_path / "geometry.poni").write_text(PONI)
     np.save(tmp_path / "mask.npy", np.zeros((60, 70)))
-    ds = load(path, poni=str(tmp_path / "geometry.poni"), mask=[str(tmp_path / "mask.npy")], orientation="up-down", wavelength="30 keV", saturation=500)
+    ds = load(
+        path, poni=str(tmp_path / "geometry.poni"), mask=[str(tmp_path / "mask.npy")], orientation="up-down", wavelength="30 keV", saturation=500
+    )
     told = json.loads(ds.attrs["detector"])
     assert ds.attrs["geometry"] == PONI
     assert told["mask"] == [str(tmp_path / "mask.npy")]

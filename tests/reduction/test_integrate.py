@@ -306,7 +306,7 @@ def test_an_orientation_that_is_wrong_is_told_and_solved(tmp_path: Path, stack: 
     with pytest.warns(UserWarning, match="rings do not fit CeO2: .*try orientation: up-down"):
         op.reduce(frames_of(tmp_path), {"reducer": "integrate", "calibrant": "CeO2"})
     found = patterns(tmp_path, {"calibrant": "CeO2"}, quiet=False, orientation="up-down")
-    assert found.attrs["rings"].startswith("rings fit CeO2")
+    assert found.attrs["rings"] == "fit"
 
 
 def test_a_wavelength_that_is_wrong_is_told_by_the_rings(tmp_path: Path, stack: np.ndarray) -> None:
@@ -332,13 +332,14 @@ def test_frames_without_rings_are_not_judged() -> None:
 def test_parts_that_do_not_count_are_named_and_not_masked(tmp_path: Path, stack: np.ndarray) -> None:
     frames = stack.copy()
     frames[:, 64:112, 160:208] = 0
-    frames[:, 110:112, 80] = 0
     write(tmp_path, frames)
     with pytest.warns(UserWarning, match=r"rows 64 to 111, columns 160 to 207: 2304 pixels .* not masked"):
         made = op.reduce(frames_of(tmp_path))["frames"]
-    assert "single pixels" in made.attrs["dead"]
     assert made.attrs["masked_pixels"] == 0
     it = Integrator(PONI, points=200)
+    total = 5 * stack.sum(axis=0)
+    total[100, 80] = 0
+    assert dead_parts(total, np.ones(SHAPE, bool), it, it.one(total)[0]) == ["1 single pixels that count nothing"]
     assert dead_parts(stack.sum(axis=0), np.ones(SHAPE, bool), it, it.one(stack.sum(axis=0))[0]) == []
 
 
@@ -356,7 +357,7 @@ def test_the_trap_of_the_measured_ceria(shared_data: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         made = op.reduce(turned, {"reducer": "integrate", "calibrant": "CeO2", "points": 2000, "split": "bbox"})["frames"]
-    assert made.attrs["rings"] == "rings fit CeO2: 12 of 12 lines"
+    assert made.attrs["rings"] == "fit"
     strongest = float(made["two_theta"].values[np.nanargmax(made["intensity"].values[0])])
     assert strongest == pytest.approx(7.462, abs=0.003)
     x, y = np.loadtxt(folder / "CeO2_Pilatus1M.xy").T

@@ -19,8 +19,8 @@ import xarray as xr
 from operando import plan
 from operando.beamtime.outcome import Outcome, Progress
 from operando.contract import ClockError, ConfigError, LoaderError, OperandoError
-from operando.reduction import raw_product
 from operando.loaders import FileTimes, axis_of, concatenate, get_loader, load_file, rank_of, select
+from operando.reduction import raw_product
 from operando.store import FileIdentities, Part, Store, content_key
 
 _SHARE = 4
@@ -75,6 +75,10 @@ def read_frames(
         current = {p.path: p for p in store.parts(part.cell, part.series, part.product)}
         if part.path in current:
             writer.drop([current[part.path]], files=[name])
+    for consumer in reading.consumers:  # what was made of images that are gone is no frame of a loader's
+        for series in with_setups(store, consumer.cell, consumer.series):
+            if store.raw(consumer.cell, series) == "images" and not raw_parts(store, consumer.cell, series):
+                writer.drop(store.parts(consumer.cell, series, "frames"))
     if not todo.files:
         return
     progress.stage(f"read {reading.source}", len(todo.files))

@@ -67,8 +67,13 @@ def _recipe(config: BeamtimeConfig, consumer: plan.Consumer) -> Any:
 
 
 def reduce_all(
-    config: BeamtimeConfig, everything: Sequence[plan.Reading], writer: Any, outcome: Outcome, progress: Progress,
-    memory: int | None = None, workers: int | None = None,
+    config: BeamtimeConfig,
+    everything: Sequence[plan.Reading],
+    writer: Any,
+    outcome: Outcome,
+    progress: Progress,
+    memory: int | None = None,
+    workers: int | None = None,
 ) -> None:
     """Bring the products of every series up to date, and drop those that no stage gives any more."""
     store: Store = writer.store

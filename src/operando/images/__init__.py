@@ -6,7 +6,16 @@ external files, external links, virtual datasets) and everything that fabio open
 
 from operando._lazy import attach
 
-_lazy = {"Chunk": "chunks", "read": "reading", "raw": "reading", "find": "reading", "read_array": "reading", "describe": "reading", "oriented": "reading", "ORIENTATIONS": "reading"}
+_lazy = {
+    "Chunk": "chunks",
+    "read": "reading",
+    "raw": "reading",
+    "find": "reading",
+    "read_array": "reading",
+    "describe": "reading",
+    "oriented": "reading",
+    "ORIENTATIONS": "reading",
+}
 __getattr__, __dir__ = attach(__name__, _lazy)
 
 __all__ = ["ORIENTATIONS", "Chunk", "describe", "find", "oriented", "raw", "read", "read_array"]

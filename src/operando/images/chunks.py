@@ -1,12 +1,12 @@
 """Frames that are still compressed as bitshuffle-LZ4, and their decoding without HDF5 and its lock.
 
-A chunk is (Masui et al., Astron. Comput. 12 (2015) 181, and the filter's source): 8 bytes, big-endian, size of the data; 4 bytes, big-endian, size of a
-block; then for each block 4 bytes, big-endian, its compressed size, and the LZ4 block; at the end up to 7 elements as they are. A block holds the bits of
-its elements transposed: first bit 0 of all elements, 8 to a byte, then bit 1 ... Counts are small numbers, so that most of these planes are zeros: they cost
-little to decompress, and planes that are all zeros are not transposed back.
+A chunk is (Masui et al., Astron. Comput. 12 (2015) 181, and the filter's source): 8 bytes, big-endian, size of the data; 4 bytes, big-endian,
+size of a block; then for each block 4 bytes, big-endian, its compressed size, and the LZ4 block; at the end up to 7 elements as they are. A block
+holds the bits of its elements transposed: first bit 0 of all elements, 8 to a byte, then bit 1 ... Counts are small numbers, so that most of
+these planes are zeros: they cost little to decompress, and planes that are all zeros are not transposed back.
 
-LZ4 itself is that of hdf5plugin's library, called directly: it knows nothing of HDF5, so that threads decode side by side. Where that library lacks the
-function, or a chunk made for the purpose is not decoded as hdf5plugin decodes it, frames are read in the ordinary way.
+LZ4 itself is that of hdf5plugin's library, called directly: it knows nothing of HDF5, so that threads decode side by side. Where that library
+lacks the function, or a chunk made for the purpose is not decoded as hdf5plugin decodes it, frames are read in the ordinary way.
 """
 
 from __future__ import annotations
@@ -71,9 +71,7 @@ class Chunk:
         size, block = (int.from_bytes(self.data[a:b].tobytes(), "big") for a, b in ((0, 8), (8, HEADER)))
         expected = int(np.prod(self.shape)) * self.dtype.itemsize
         if self.data.size < HEADER or size != expected or not 0 < block <= _LARGEST_BLOCK or block % (8 * self.dtype.itemsize):
-            raise LoaderError(
-                "a compressed frame is damaged", found=f"a header of {size} bytes in blocks of {block}", expected=f"{expected} bytes"
-            )
+            raise LoaderError("a compressed frame is damaged", found=f"a header of {size} bytes in blocks of {block}", expected=f"{expected} bytes")
 
 
 @functools.cache
@@ -124,8 +122,9 @@ def kernels() -> dict[str, Any]:
     Returns
     -------
     dict
-        `next_block(data, position, room, shuffled)` decompresses one block and gives the position after it; `plane(shuffled, elements, j, words)` gives
-        byte j of all elements, eight to a word; `empty(shuffled, from, to)` says whether bytes are all zero; `decode(data, out)` does all of it.
+        `next_block(data, position, room, shuffled)` decompresses one block and gives the position after it; `plane(shuffled, elements, j, words)`
+        gives byte j of all elements, eight to a word; `empty(shuffled, from, to)` says whether bytes are all zero; `decode(data, out)` does all
+        of it.
     """
     from numba import njit
 

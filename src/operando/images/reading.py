@@ -79,9 +79,7 @@ def read(file: str | os.PathLike[str], dataset: str = "", index: int = 0, *, fol
     return found.decode() if isinstance(found, Chunk) else found
 
 
-def raw(
-    file: str | os.PathLike[str], dataset: str = "", index: int = 0, *, folder: str | os.PathLike[str] | None = None
-) -> Chunk | np.ndarray:
+def raw(file: str | os.PathLike[str], dataset: str = "", index: int = 0, *, folder: str | os.PathLike[str] | None = None) -> Chunk | np.ndarray:
     """Give one frame as `read` does, or, where that is quicker, as a compressed chunk that any thread decodes without HDF5.
 
     Raises
@@ -138,17 +136,18 @@ def _by_hdf5(path: str, dataset: str, index: int, folder: Any, depth: int) -> Ch
             found = h5[dataset]
             flat = found.ndim == 2
             if found.ndim not in (2, 3) or found.dtype.kind not in "iufb":
-                raise LoaderError("no dataset of frames", file=f"{path}::{dataset}", found=f"{found.shape} {found.dtype}", expected="(frame, row, column)")
+                raise LoaderError(
+                    "no dataset of frames", file=f"{path}::{dataset}", found=f"{found.shape} {found.dtype}", expected="(frame, row, column)"
+                )
             n = 1 if flat else found.shape[0]
             if not 0 <= index < n:
                 raise LoaderError("there is no such frame", file=f"{path}::{dataset}", found=f"frame {index} of {n}")
             if found.is_virtual:
-                linked = _piece(found, path, index, folder)
-            if linked is None:
-                return _stored(found, path, index, flat, folder)
-    if len(linked) == 2:
-        return _by_hdf5(_beside(path, linked[0], folder), linked[1], index, folder, depth + 1)
-    return _by_hdf5(linked[0], linked[1], linked[2], folder, depth + 1)
+                piece = _piece(found, path, index, folder)
+                if piece is not None:
+                    return _by_hdf5(*piece, folder, depth + 1)
+            return _stored(found, path, index, flat, folder)
+    return _by_hdf5(_beside(path, linked[0], folder), linked[1], index, folder, depth + 1)
 
 
 def _external(h5: Any, dataset: str) -> tuple[str, str] | None:
@@ -289,7 +288,7 @@ def open_with_fabio(path: str | os.PathLike[str]) -> Any:
 
 
 def refuse_impossible(path: str | os.PathLike[str]) -> None:
-    """Refuse a file that fabio would not come to an end with: a header of more pixels than there can be, a CBF without its data, a TIFF that runs in circles.
+    """Refuse a file that fabio would not come to an end with: too many pixels in its header, a CBF without its data, a TIFF that runs in circles.
 
     Raises
     ------
@@ -355,7 +354,7 @@ def _by_fabio(path: str, index: int) -> np.ndarray:
 # --------------------------------------------------------------------------- orientation
 
 ORIENTATIONS = ("as-read", "up-down", "left-right", "rotate-180", "transpose", "rotate-90", "rotate-270", "anti-transpose")
-"""What may have to be done to frames before they look as the geometry takes them: mirrored, turned (counter-clockwise), or rows and columns exchanged."""
+"""What may have to be done to frames before they look as the geometry takes them: mirrored, turned counter-clockwise, rows and columns exchanged."""
 
 
 def oriented(frame: np.ndarray, orientation: str) -> np.ndarray:

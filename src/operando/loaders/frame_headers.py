@@ -17,11 +17,35 @@ from operando.loaders.spectrum_text import STAMP_FORMATS, resolution
 from operando.loaders.text import parse_local
 
 _HEAD = 16384
-_FORMATS = (*STAMP_FORMATS, "%Y:%m:%d %H:%M:%S", "%Y-%b-%dT%H:%M:%S.%f", "%Y/%b/%d %H:%M:%S.%f", "%Y/%b/%d %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%m%d%H%M%Y.%S")
-_STAMP_KEYS = ("time_of_frame", "time_of_day", "acquire_timestamp", "date", "datetime", "acquisition_time", "start_time", "starttime", "created", "time")
+_FORMATS = (
+    *STAMP_FORMATS,
+    "%Y:%m:%d %H:%M:%S",
+    "%Y-%b-%dT%H:%M:%S.%f",
+    "%Y/%b/%d %H:%M:%S.%f",
+    "%Y/%b/%d %H:%M:%S",
+    "%Y-%m-%d %H:%M:%S",
+    "%m%d%H%M%Y.%S",
+)
+_STAMP_KEYS = (
+    "time_of_frame",
+    "time_of_day",
+    "acquire_timestamp",
+    "date",
+    "datetime",
+    "acquisition_time",
+    "start_time",
+    "starttime",
+    "created",
+    "time",
+)
 _EXPOSURE_KEYS = ("count_time", "acq_expo_time", "exposure_time", "exposuretime", "exposure", "expo_time", "elapsdr")
 _READ_LATER = 30.0  # s; an image plate is stamped when it is read, about so long after its exposure
-_CBF_TYPES = {"signed 32-bit integer": "int32", "unsigned 32-bit integer": "uint32", "signed 16-bit integer": "int16", "unsigned 16-bit integer": "uint16"}
+_CBF_TYPES = {
+    "signed 32-bit integer": "int32",
+    "unsigned 32-bit integer": "uint32",
+    "signed 16-bit integer": "int16",
+    "unsigned 16-bit integer": "uint16",
+}
 
 
 @dataclass
@@ -92,7 +116,11 @@ def read_header(
         image = open_with_fabio(path)
         shape, dtype = image.data.shape, str(image.data.dtype)
         count = max(int(image.nframes), 1)
-        said = [dict(image.header if k == 0 else image.get_frame(k).header) for k in range(count)] if image.classname == "EdfImage" else [dict(image.header)] * count
+        said = (
+            [dict(image.header if k == 0 else image.get_frame(k).header) for k in range(count)]
+            if image.classname == "EdfImage"
+            else [dict(image.header)] * count
+        )
         pilatus = "PILATUS" in text or "# Exposure_time" in text
         frames = [_plain(one) | (_pilatus(text) if pilatus else {}) for one in said]
         if pilatus and (found := re.search(r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d", text)) and "date" not in frames[0]:
@@ -109,7 +137,9 @@ def read_header(
     numbers = {name: (np.array([_number(one, [key]) for one in frames]), "1") for name, key in (wanted or {}).items()}
     for name, (values, _) in numbers.items():
         if np.isnan(values).all():
-            raise LoaderError(f"the header has no number {name}", file=path, found=", ".join(sorted(frames[0])[:20]), expected=str((wanted or {})[name]))
+            raise LoaderError(
+                f"the header has no number {name}", file=path, found=", ".join(sorted(frames[0])[:20]), expected=str((wanted or {})[name])
+            )
     facts = {k: float(frames[0][k]) for k in ("saturation", "wavelength") if np.isfinite(_number(frames[0], [k])) and float(frames[0][k]) > 0}
     return Header((int(shape[0]), int(shape[1])), dtype, starts, np.where(exposures >= 0, exposures, np.nan), max(sigma, later), numbers, facts)
 
@@ -128,9 +158,16 @@ def _cbf(text: str, path: Path) -> tuple[tuple[int, int], str]:
 def _pilatus(text: str) -> dict[str, str]:
     """Read the lines that begin with # of a Pilatus, Eiger or Lima header."""
     out: dict[str, str] = {}
-    if (found := re.search(r"^#\s*(\d{4}[-/](?:\d\d|[A-Z][a-z]{2})[-/]\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?)", text, re.MULTILINE)) is not None:
+    if (
+        found := re.search(r"^#\s*(\d{4}[-/](?:\d\d|[A-Z][a-z]{2})[-/]\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?)", text, re.MULTILINE)
+    ) is not None:
         out["date"] = found.group(1)
-    for name, key in (("exposure_time", "Exposure_time"), ("exposure_period", "Exposure_period"), ("saturation", "Count_cutoff"), ("wavelength", "Wavelength")):
+    for name, key in (
+        ("exposure_time", "Exposure_time"),
+        ("exposure_period", "Exposure_period"),
+        ("saturation", "Count_cutoff"),
+        ("wavelength", "Wavelength"),
+    ):
         if (found := re.search(rf"#\s*{key}\s*[=:]?\s*([-+\d.eE]+)", text)) is not None:
             out[name] = found.group(1)
     for found in re.finditer(r"^#\s*([A-Za-z]\w*)\s*[=:]?\s+([-+]?[\d.]+(?:[eE][-+]?\d+)?)\b", text, re.MULTILINE):
@@ -182,7 +219,9 @@ def _starts(frames: list[dict[str, str]], key: str | None, form: str | None, pat
         if all(found is not None for found in read):
             return [found for found in read if found is not None], resolution(frames[0][name]) if ":" in frames[0][name] else 0.0
     if key:
-        raise LoaderError("the header has no such stamp", file=path, found=frames[0].get(key.lower(), ", ".join(sorted(frames[0])[:20])), expected=key)
+        raise LoaderError(
+            "the header has no such stamp", file=path, found=frames[0].get(key.lower(), ", ".join(sorted(frames[0])[:20])), expected=key
+        )
     return None, 0.0
 
 

@@ -19,7 +19,13 @@ from operando.loaders.hdf5_times import Times, entry_times
 from operando.loaders.text import natural_key
 
 _SMALLEST = 16  # rows and columns of what may be a frame
-_DETECTORS = ("[NXinstrument]/[NXdetector]", "[NXdetector]", "instrument/detector", "instrument/detector/detectorSpecific", "[NXinstrument]/[NXdetector]/detectorSpecific")
+_DETECTORS = (
+    "[NXinstrument]/[NXdetector]",
+    "[NXdetector]",
+    "instrument/detector",
+    "instrument/detector/detectorSpecific",
+    "[NXinstrument]/[NXdetector]/detectorSpecific",
+)
 _TIMES = (
     ("[NXdata]/timestamp", "auto"),
     ("measurement/timestamp", "auto"),
@@ -28,7 +34,11 @@ _TIMES = (
     ("measurement/epoch", "unix"),
     ("[NXdata]/epoch", "unix"),
 )
-_STARTS = ("start_time", "instrument/detector/detectorSpecific/data_collection_date", "[NXinstrument]/[NXdetector]/detectorSpecific/data_collection_date")
+_STARTS = (
+    "start_time",
+    "instrument/detector/detectorSpecific/data_collection_date",
+    "[NXinstrument]/[NXdetector]/detectorSpecific/data_collection_date",
+)
 _MONITORS = ("[NXmonitor]/data", "measurement/monitor")
 _NOT_FRAMES = re.compile(r"mask|flat|dark|trimbit|calib|gain|preview|average|correction|lookup|variance|error", re.IGNORECASE)
 
@@ -92,7 +102,10 @@ def read_pieces(root: Any, path: Path, options: Mapping[str, Any]) -> list[Piece
         )
     if len({piece.shape for piece in pieces}) > 1:
         raise LoaderError(
-            "the entries hold frames of different size", file=path, found=", ".join(f"{p.entry.name}: {p.shape}" for p in pieces[:6]), hint="name one: data: or entries:"
+            "the entries hold frames of different size",
+            file=path,
+            found=", ".join(f"{p.entry.name}: {p.shape}" for p in pieces[:6]),
+            hint="name one: data: or entries:",
         )
     return pieces
 
@@ -134,7 +147,9 @@ def _datasets(entry: Entry, root: Any, data: Any, path: Path) -> list[str]:
         names = stacks if len(stacks) == 1 else names
     if len(names) > 1:
         shown = ", ".join(f"{n} {root[n].shape}" for n in names[:6])
-        raise LoaderError("images of several detectors, and none is named", file=path, found=shown, hint=f"data: {names[0].removeprefix(prefix).lstrip('/')}")
+        raise LoaderError(
+            "images of several detectors, and none is named", file=path, found=shown, hint=f"data: {names[0].removeprefix(prefix).lstrip('/')}"
+        )
     return names
 
 
@@ -173,7 +188,11 @@ def _images(group: Any, prefix: str, depth: int = 0) -> Iterator[tuple[str, Any]
         if isinstance(child, h5py.Group):
             yield from _images(child, f"{prefix}/{name}", depth + 1)
         elif isinstance(child, h5py.Dataset) and child.shape is not None and child.ndim in (2, 3) and min(child.shape[-2:]) >= _SMALLEST:
-            if child.dtype.kind in "iuf" and not _NOT_FRAMES.search(name) and (child.ndim == 3 or text_of(child.attrs.get("interpretation")) == "image"):
+            if (
+                child.dtype.kind in "iuf"
+                and not _NOT_FRAMES.search(name)
+                and (child.ndim == 3 or text_of(child.attrs.get("interpretation")) == "image")
+            ):
                 yield f"{prefix}/{name}", child
 
 
@@ -195,7 +214,9 @@ def _piece(entry: Entry, root: Any, names: list[str], path: Path, options: Mappi
         if len(found) not in (2, 3) or kind.kind not in "iufb":
             raise LoaderError(f"{where}{name} holds no frames", file=path, found=f"{found} {kind}", expected="(frame, row, column)")
         if shape and found[-2:] != shape:
-            raise LoaderError(f"{where}frames of different size", file=path, found=f"{shape} and {found[-2:]} in {name}", hint="name one detector: data:")
+            raise LoaderError(
+                f"{where}frames of different size", file=path, found=f"{shape} and {found[-2:]} in {name}", hint="name one detector: data:"
+            )
         shape, dtype = found[-2:], str(kind.newbyteorder("="))
         n = found[0] if len(found) == 3 else 1
         each = each or n
@@ -270,7 +291,9 @@ def _seconds(entry: Entry, root: Any, path: Path, name: str) -> float | None:
         return None
 
 
-def _coords(entry: Entry, root: Any, path: Path, options: Mapping[str, Any], n: int, most: int, where: str) -> dict[str, tuple[np.ndarray, str | None]]:
+def _coords(
+    entry: Entry, root: Any, path: Path, options: Mapping[str, Any], n: int, most: int, where: str
+) -> dict[str, tuple[np.ndarray, str | None]]:
     """Read what goes with each frame: one value per entry, or one per frame."""
     import h5py
 
@@ -284,7 +307,9 @@ def _coords(entry: Entry, root: Any, path: Path, options: Mapping[str, Any], n: 
         spec = spec_of(value, f"coords: {name}", path, ("units",))
         found = look_up(entry, root, spec, path)
         if found is None and not spec.optional:
-            raise LoaderError(f"{where}there is no {name}", file=path, expected=" or ".join(spec.paths), hint="correct its path, or say {path: ..., optional: true}")
+            raise LoaderError(
+                f"{where}there is no {name}", file=path, expected=" or ".join(spec.paths), hint="correct its path, or say {path: ..., optional: true}"
+            )
         places.append((str(name), found, spec, True))
     spec = spec_of(options["monitor"] or list(_MONITORS), "monitor", path)
     if "monitor" not in wanted:
@@ -330,7 +355,9 @@ def _facts(entry: Entry, root: Any, path: Path, piece: Piece) -> dict[str, Any]:
         found = look_up(entry, root, spec, path)
         if found is not None and getattr(found, "size", 0) == 1:
             try:
-                facts["wavelength"] = float(convert(float(read_values(found, path, "wavelength").ravel()[0]), units_of(found, spec, unit), "angstrom"))
+                facts["wavelength"] = float(
+                    convert(float(read_values(found, path, "wavelength").ravel()[0]), units_of(found, spec, unit), "angstrom")
+                )
                 break
             except (ContractError, TypeError, ValueError):
                 continue

@@ -2,31 +2,34 @@
 
 What the bytes mean
 -------------------
-A frame stays where it is. What comes out says which file, which dataset in it and which index hold its pixels, when it was taken, and what was measured
-beside it. HDF5: for each entry (`entries`, `match`, as in `hdf5-path`) the datasets `data/data_000001` ... of an Eiger master, or the one dataset (frame, row,
-column) of numbers there is; where several detectors wrote, `data: path` (or a list, `*` allowed) says which. Other files hold one frame each, or several.
+A frame stays where it is. What comes out says which file, which dataset in it and which index hold its pixels, when it was taken, and what was
+measured beside it. HDF5: for each entry (`entries`, `match`, as in `hdf5-path`) the datasets `data/data_000001` ... of an Eiger master, or the
+one dataset (frame, row, column) of numbers there is; where several detectors wrote, `data: path` (or a list, `*` allowed) says which. Other files
+hold one frame each, or several.
 
 Where the time comes from
 -------------------------
-HDF5: `frame_times` (by default `timestamp` of the data or of `measurement`, relative to its attribute `start` or to the entry's `start_time`; BLISS'
-`epoch_trig` and `epoch`, seconds since 1970), else start (`start_time`, an Eiger's `data_collection_date`) + index x `frame_time`; exposure from `count_time`.
-Where only `count_time` is known frames are taken to follow one another at once. CBF and Pilatus: the line `# 2019-05-14T12:13:14.123` (start of the
-exposure) and `# Exposure_time`. Pilatus TIFF without that line: DateTime, which is when the file was made: uncertain by the exposure. EDF: `time_of_frame`,
-`time_of_day` (seconds since 1970) or `Date`, `count_time`. mar345: DATE, taken as the end of the exposure, uncertain by 30 s of reading the plate. marccd: `acquire_timestamp`.
-`start_time` (or `{path: KEY, format: '%d/%m/%Y %H:%M:%S'}`) and `count_time` may name other keys of the header. None of them carries a zone but seconds since 1970 and stamps that say so. Names, logs and
-the configuration give times as for every loader.
+HDF5: `frame_times` (by default `timestamp` of the data or of `measurement`, relative to its attribute `start` or to the entry's `start_time`;
+BLISS' `epoch_trig` and `epoch`, seconds since 1970), else start (`start_time`, an Eiger's `data_collection_date`) + index x `frame_time`;
+exposure from `count_time`. Where only `count_time` is known frames are taken to follow one another at once. CBF and Pilatus: the line `#
+2019-05-14T12:13:14.123` (start of the exposure) and `# Exposure_time`. Pilatus TIFF without that line: DateTime, which is when the file was made:
+uncertain by the exposure. EDF: `time_of_frame`, `time_of_day` (seconds since 1970) or `Date`, `count_time`. mar345: DATE, taken as the end of the
+exposure, uncertain by 30 s of reading the plate. marccd: `acquire_timestamp`. `start_time` (or `{path: KEY, format: '%d/%m/%Y %H:%M:%S'}`) and
+`count_time` may name other keys of the header. None of them carries a zone but seconds since 1970 and stamps that say so. Names, logs and the
+configuration give times as for every loader.
 
 What is assumed
 ---------------
-An Eiger master whose files of frames are not all there is read as far as they are (INTERRUPTED); a missing file between others keeps its place, and its
-frames are CORRUPT when they are integrated. Virtual datasets are followed to their files: HDF5 itself would read a missing one as zeros. Mask, flat and
-dark are of the frames as they are read, before `orientation`; the dark is for the exposure of the frames. Nonzero in a mask means: leave out.
+An Eiger master whose files of frames are not all there is read as far as they are (INTERRUPTED); a missing file between others keeps its place,
+and its frames are CORRUPT when they are integrated. Virtual datasets are followed to their files: HDF5 itself would read a missing one as zeros.
+Mask, flat and dark are of the frames as they are read, before `orientation`; the dark is for the exposure of the frames. Nonzero in a mask means:
+leave out.
 
 Output
 ------
-Technique `images`: `file`, `dataset`, `index` per frame; coordinates `monitor` and what `coords` and `motors` name (paths in HDF5, keys of the header or EDF
-counters elsewhere). Attributes: `geometry` (the .poni, as text), `detector` (JSON: mask, pixel_mask, flat, dark, orientation, saturation, wavelength as the file
-has it), `detector_shape`, `frames_of` = xrd: the reducer `integrate` makes patterns of them.
+Technique `images`: `file`, `dataset`, `index` per frame; coordinates `monitor` and what `coords` and `motors` name (paths in HDF5, keys of the
+header or EDF counters elsewhere). Attributes: `geometry` (the .poni, as text), `detector` (JSON: mask, pixel_mask, flat, dark, orientation,
+saturation, wavelength as the file has it), `detector_shape`, `frames_of` = xrd: the reducer `integrate` makes patterns of them.
 
 Options
 -------
@@ -67,7 +70,20 @@ from operando.loaders.presets import with_preset
 TECHNIQUES = ("images",)
 VERSION = "1"
 
-_BROKEN = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, OverflowError, ArithmeticError, SystemError, MemoryError, RecursionError)
+_BROKEN = (
+    OSError,
+    KeyError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    ArithmeticError,
+    SystemError,
+    MemoryError,
+    RecursionError,
+)
 _FILES = ("poni", "mask", "flat", "dark")
 
 
@@ -195,7 +211,10 @@ def _from_hdf5(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], 
         ) from None
     except _BROKEN as error:
         raise LoaderError(
-            "the file is damaged or still being written", file=path, found=f"{type(error).__name__}: {str(error)[:160]}", hint="copy it again when it is closed"
+            "the file is damaged or still being written",
+            file=path,
+            found=f"{type(error).__name__}: {str(error)[:160]}",
+            hint="copy it again when it is closed",
         ) from None
     name = Path(os.path.abspath(path)).as_posix()
     places = [place for piece in pieces for place in piece.places]
@@ -206,7 +225,9 @@ def _from_hdf5(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], 
     sizes = [len(piece.places) for piece in pieces]
     elapsed = np.concatenate([p.times.elapsed[:n] for p, n in zip(pieces, sizes, strict=True)])
     exposure = np.concatenate([p.times.exposure[:n] for p, n in zip(pieces, sizes, strict=True)])
-    stamps = np.concatenate([p.times.stamps[:n] for p, n in zip(pieces, sizes, strict=True) if p.times.stamps is not None]) if stamped == {True} else None
+    stamps = (
+        np.concatenate([p.times.stamps[:n] for p, n in zip(pieces, sizes, strict=True) if p.times.stamps is not None]) if stamped == {True} else None
+    )
     begin = elapsed if stamps is None else (stamps - stamps[0]) / np.timedelta64(1, "s") + elapsed
     back = np.diff(begin + np.nan_to_num(exposure) / 2) < 0
     times = {
@@ -248,9 +269,13 @@ def _from_header(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any]
     form = str(start["format"]) if isinstance(start, Mapping) and "format" in start else None
     start = start.get("path") if isinstance(start, Mapping) else start
     keys = {"start_time": None if start is None else str(start), "count_time": None if options["count_time"] is None else str(options["count_time"])}
-    only = [name for name in ("data", "entries", "match", "frame_times", "frame_number", "motors", "end_time", "frame_time") if options[name] is not None]
+    only = [
+        name for name in ("data", "entries", "match", "frame_times", "frame_number", "motors", "end_time", "frame_time") if options[name] is not None
+    ]
     if only:
-        raise LoaderError(f"{', '.join(only)}: says where things lie in HDF5 files, and this is none", file=path, hint="leave it out; or is the file damaged?")
+        raise LoaderError(
+            f"{', '.join(only)}: says where things lie in HDF5 files, and this is none", file=path, hint="leave it out; or is the file damaged?"
+        )
     header = read_header(path, wanted=wanted, time_format=form, **keys)
     n = header.exposures.size
     name = Path(os.path.abspath(path)).as_posix()
@@ -266,7 +291,7 @@ def _from_header(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any]
 
 
 def claims(path: str | os.PathLike[str]) -> str | None:
-    """Say what the file is if its content is that of a detector: HDF5 with frames and a detector that no other loader reads, CBF, mar, EDF, Pilatus TIFF."""
+    """Say what the file is if its content is that of a detector: HDF5 with frames that no other loader reads, CBF, mar, EDF, Pilatus TIFF."""
     from operando.hdf5 import reading
     from operando.loaders import hdf5_path
 

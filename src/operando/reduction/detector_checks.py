@@ -1,11 +1,12 @@
 """What frames say about their detector and geometry: rings that do not fit, parts that do not count.
 
-Rings. With a substance that is surely in the beam (a calibrant, the aluminium of a current collector), its lines must be local maxima of the pattern where
-its spacings say. Without one there is still this: a ring has one intensity all around it, so that in the right orientation less of the pixels' variance is
-left within the bins than in any other. Both are asked of all eight ways in which frames may have been mirrored or turned; a centred detector looks alike
-in several, and then there is nothing to tell.
+Rings. With a substance that is surely in the beam (a calibrant, the aluminium of a current collector), its lines must be local maxima of the
+pattern where its spacings say. Without one there is still this: a ring has one intensity all around it, so that in the right orientation less of
+the pixels' variance is left within the bins than in any other. Both are asked of all eight ways in which frames may have been mirrored or turned;
+a centred detector looks alike in several, and then there is nothing to tell.
 
-Parts that do not count. Where a block of pixels should hold tens of counts by its rings and holds none at all, it is dead, or in a shadow: e^-30 by chance.
+Parts that do not count. Where a block of pixels should hold tens of counts by its rings and holds none at all, it is dead, or in a shadow: e^-30
+by chance.
 """
 
 from __future__ import annotations
@@ -46,6 +47,13 @@ class Rings:
     orientation: str | None
     words: str
 
+    @property
+    def verdict(self) -> str:
+        """The same without its numbers, which differ from frame to frame."""
+        if self.fit is None:
+            return "not judged"
+        return "fit" if self.fit else "do not fit" + (f": try orientation: {self.orientation}" if self.orientation else "")
+
 
 def calibrant_lines(name: str) -> np.ndarray:
     """Give q of the lines of a substance that pyFAI knows, 1/angstrom, ascending.
@@ -59,7 +67,7 @@ def calibrant_lines(name: str) -> np.ndarray:
         warnings.simplefilter("ignore")
         from pyFAI.calibrant import CALIBRANT_FACTORY, get_calibrant
     if name not in CALIBRANT_FACTORY:
-        raise ConfigError("calibrant: is not known", found=name, expected=", ".join(sorted(map(str, CALIBRANT_FACTORY))))
+        raise ConfigError("calibrant: is not known", found=name, expected=", ".join(sorted(map(str, CALIBRANT_FACTORY.keys()))))
     spacings = np.asarray(get_calibrant(name).dspacing, float)
     return np.asarray(np.sort(2 * np.pi / spacings[spacings > 0]))
 
@@ -143,7 +151,9 @@ def _by_lines(views: _Views, lines: np.ndarray, name: str, present: str) -> Ring
         seen = lines[(lines > views.q[0]) & (lines < views.q[-1])][:_LINES]
         heights = np.array([np.interp(seen * s, views.q[good], root[good]).sum() for s in scales])
         scale = float(scales[np.argmax(np.where(counts >= counts.max() - 1, heights, -np.inf))])
-        return Rings(False, None, f"{said}, in no orientation; they would at {100 * (scale - 1):+.1f} % in q: check the wavelength, then the distance")
+        return Rings(
+            False, None, f"{said}, in no orientation; they would at {100 * (scale - 1):+.1f} % in q: check the wavelength, then the distance"
+        )
     return Rings(False, None, f"{said}, in no orientation: check poni: (distance, centre), the wavelength, and that it is {name}")
 
 
@@ -177,7 +187,9 @@ def _by_evenness(views: _Views, present: str) -> Rings:
     best = min(left, key=lambda o: (left[o], o != present))
     words = f"{100 * left[present]:.1f} % of the variance is left within the rings"
     if best != present and left[best] < _CLEARER * left[present] and left[present] - left[best] > 0.005:
-        return Rings(False, best, f"rings do not fit: {words}, {100 * left[best]:.1f} % with orientation: {best}; try that, or name a substance (calibrant:)")
+        return Rings(
+            False, best, f"rings do not fit: {words}, {100 * left[best]:.1f} % with orientation: {best}; try that, or name a substance (calibrant:)"
+        )
     return Rings(None, None, words if left[present] < 0.98 else "the frames show no rings that could be checked")
 
 
@@ -213,9 +225,11 @@ def dead_parts(total: np.ndarray, held: np.ndarray, integrator: Integrator, inte
         inside = np.kron(labels[place] == number, np.ones((_BLOCK, _BLOCK), bool))[: rows.stop - rows.start, : columns.stop - columns.start]
         pixels = int((inside & valid[rows, columns]).sum())
         counts = float(expected[rows, columns][inside].sum())
-        words = f"rows {rows.start} to {rows.stop - 1}, columns {columns.start} to {columns.stop - 1}: {pixels} pixels that should hold {counts:.3g} counts hold none"
-        found.append((pixels, words))
-    single = int((valid & (expected >= _SURE) & (seen == 0) & ~np.kron(blocks, np.ones((_BLOCK, _BLOCK), bool))[: total.shape[0], : total.shape[1]]).sum())
+        words = f"rows {rows.start} to {rows.stop - 1}, columns {columns.start} to {columns.stop - 1}"
+        found.append((pixels, f"{words}: {pixels} pixels that should hold {counts:.3g} counts hold none"))
+    single = int(
+        (valid & (expected >= _SURE) & (seen == 0) & ~np.kron(blocks, np.ones((_BLOCK, _BLOCK), bool))[: total.shape[0], : total.shape[1]]).sum()
+    )
     if single:
         found.append((0, f"{single} single pixels that count nothing"))
     return [words for _, words in sorted(found, key=lambda item: -item[0])]

@@ -34,22 +34,33 @@ class Integrate(Recipe):
 
     points: int | None = Field(None, ge=2, le=60000, description="bins (1); by default one for each pixel along the longest radius")
     radial_range: tuple[float, float] | None = Field(None, description="lowest and highest q (1/angstrom); all of the detector by default")
-    azimuth_range: tuple[float, float] | None = Field(None, description="lowest and highest azimuth (deg, -180 to 180, pyFAI's); all around by default")
+    azimuth_range: tuple[float, float] | None = Field(
+        None, description="lowest and highest azimuth (deg, -180 to 180, pyFAI's); all around by default"
+    )
     split: Literal["no", "bbox"] = Field("no", description="no: a pixel belongs to the bin of its centre; bbox: to all that its bounding box reaches")
-    polarization: float | None = Field(None, ge=-1, le=1, description="polarisation factor (1), 0.95 to 0.99 at most synchrotrons; no correction by default")
+    polarization: float | None = Field(
+        None, ge=-1, le=1, description="polarisation factor (1), 0.95 to 0.99 at most synchrotrons; no correction by default"
+    )
     error_model: Literal["poisson", "gain", "azimuthal"] = Field(
         "poisson", description="poisson: counts; gain: detectors that integrate (flat panel, CCD, image plate); azimuthal: the scatter in each ring"
     )
     gain: float = Field(1.0, gt=0, description="variance of the signal over the signal (counts), for error_model: gain")
     readout_noise: float = Field(0.0, ge=0, description="noise of a pixel without signal (counts), for error_model: gain")
-    robust: Literal["no", "sigma-clip", "median"] = Field("no", description="against spots: sigma-clip leaves outliers of a ring out; median takes its median")
+    robust: Literal["no", "sigma-clip", "median"] = Field(
+        "no", description="against spots: sigma-clip leaves outliers of a ring out; median takes its median"
+    )
     threshold: float = Field(5.0, gt=0, description="sigmas beyond which sigma-clip leaves a pixel out (1)")
     normalise: str | None = Field(None, description="coordinate of the frames (monitor, exposure ...) that patterns are divided by; none by default")
     reference: float = Field(1.0, gt=0, description="value of that coordinate (its unit) at which patterns keep their counts")
     beam_dump: float = Field(
-        0.1, ge=0, lt=1, description="part (1) of its typical value below which the monitor, or without one the counting rate, means that there was no beam"
+        0.1,
+        ge=0,
+        lt=1,
+        description="part (1) of its typical value below which the monitor, or without one the counting rate, means that there was no beam",
     )
-    calibrant: str | None = Field(None, description="a substance surely in the beam (CeO2, LaB6, Si, Al ...: pyFAI's names) whose lines must be there")
+    calibrant: str | None = Field(
+        None, description="a substance surely in the beam (CeO2, LaB6, Si, Al ...: pyFAI's names) whose lines must be there"
+    )
 
     @model_validator(mode="after")
     def _ranges_are_ranges(self) -> Integrate:
@@ -84,9 +95,10 @@ def integrate(frames: xr.Dataset, recipe: Integrate, state: Any = None) -> Produ
     Returns
     -------
     Products
-        `frames`: `intensity(time, q)` and `intensity_errors`, counts (or counts per unit of the monitor times `reference`); `two_theta(q)`; `total_counts`,
-        `saturated_pixels`, `lost_pixels` (that held no count) of each frame; `quality` with SATURATED, BEAM_DUMP, MASKED (more than 1 % of the pixels lost),
-        CORRUPT (could not be read: NaN). The attributes say splitting, error model, method, geometry, wavelength, what the checks found.
+        `frames`: `intensity(time, q)` and `intensity_errors`, counts (or counts per unit of the monitor times `reference`); `two_theta(q)`;
+        `total_counts`, `saturated_pixels`, `lost_pixels` (that held no count) of each frame; `quality` with SATURATED, BEAM_DUMP, MASKED (more
+        than 1 % of the pixels lost), CORRUPT (could not be read: NaN). The attributes say splitting, error model, method, geometry, wavelength,
+        what the checks found.
 
     Raises
     ------
@@ -168,7 +180,9 @@ def _prepared(frames: xr.Dataset, recipe: Integrate, folder: str | None, referen
     """Give the integrator of these frames; it is built once."""
     geometry = str(frames.attrs.get("geometry") or "")
     if not geometry:
-        raise ConfigError("no geometry: frames cannot be integrated", found=f"{len(references)} frames", hint="poni: geometry.poni, at the source in beamtime.yaml")
+        raise ConfigError(
+            "no geometry: frames cannot be integrated", found=f"{len(references)} frames", hint="poni: geometry.poni, at the source in beamtime.yaml"
+        )
     detector = json.loads(frames.attrs.get("detector") or "{}")
     files = [*detector.get("mask", []), *(detector[k] for k in ("flat", "dark") if k in detector)]
     stamps = []
@@ -216,7 +230,20 @@ def _build(geometry: str, told: str, settings: str, shape: tuple[int, ...], fold
         saturation=detector.get("saturation"),
         orientation=detector.get("orientation", "as-read"),
         wavelength=detector.get("wavelength"),
-        **recipe.model_dump(include={"points", "radial_range", "azimuth_range", "split", "polarization", "error_model", "gain", "readout_noise", "robust", "threshold"}),
+        **recipe.model_dump(
+            include={
+                "points",
+                "radial_range",
+                "azimuth_range",
+                "split",
+                "polarization",
+                "error_model",
+                "gain",
+                "readout_noise",
+                "robust",
+                "threshold",
+            }
+        ),
     )
     written = detector.get("wavelength_in_file")
     if written and abs(written / integrator.wavelength - 1) > 0.005:
@@ -256,9 +283,7 @@ def _unread(errors: list[OperandoError | None]) -> Iterator[str]:
         yield f"{count} frame{'s' if count > 1 else ''} could not be read and {'are' if count > 1 else 'is'} NaN and CORRUPT: {first.file}: {what}"
 
 
-def _checked(
-    ready: _Ready, recipe: Integrate, references: list[tuple[str, str, int]], folder: str | None, good: list[int], run: str
-) -> list[str]:
+def _checked(ready: _Ready, recipe: Integrate, references: list[tuple[str, str, int]], folder: str | None, good: list[int], run: str) -> list[str]:
     """Look at the sum of some frames, once in a run: rings, and parts that do not count."""
     with _LOCK:
         if run and run in ready.of_run:
@@ -276,12 +301,11 @@ def _checked(
     if total is None or held is None or not total.any():
         return [*said, "the frames that were looked at hold no counts at all"]
     rings = check_rings(np.where(held, total, -1), ready.integrator, recipe.calibrant)
-    notes["rings"] = rings.words
+    notes["rings"] = rings.verdict
     if rings.fit is False:
         said.append(rings.words)
     dead = dead_parts(total, held, ready.integrator, ready.integrator.one(np.where(held, total, -1))[0])
     if dead:
-        notes["dead"] = "; ".join(dead[:5]) + (f"; and {len(dead) - 5} more" if len(dead) > 5 else "")
         large = [words for words in dead if words.startswith("rows")]
         if large:
             more = f" (and {len(large) - 1} more parts)" if len(large) > 1 else ""
@@ -305,7 +329,16 @@ def _without_beam(frames: xr.Dataset, recipe: Integrate, total: np.ndarray, typi
 def _divisor(frames: xr.Dataset, recipe: Integrate) -> np.ndarray:
     name = str(recipe.normalise)
     if name not in frames.coords or frames[name].dims != ("time",) or frames[name].dtype.kind not in "iuf":
-        there = [str(c) for c, v in frames.coords.items() if v.dims == ("time",) and v.dtype.kind in "iuf" and c not in ("segment", "setup", "source_index", "quality")]
-        raise ConfigError("normalise: names no number of the frames", found=name, expected=", ".join(there), hint="name it where they are loaded: monitor: or coords:")
+        there = [
+            str(c)
+            for c, v in frames.coords.items()
+            if v.dims == ("time",) and v.dtype.kind in "iuf" and c not in ("segment", "setup", "source_index", "quality")
+        ]
+        raise ConfigError(
+            "normalise: names no number of the frames",
+            found=name,
+            expected=", ".join(there),
+            hint="name it where they are loaded: monitor: or coords:",
+        )
     values = np.asarray(frames[name].values, float)
     return np.where(values > 0, values, np.nan)

@@ -9,9 +9,9 @@ w_p is what pyFAI normalises by: solid angle, polarisation, flat field. Without 
 splitting (`bbox`) a pixel is shared by the bins that its bounding box reaches. The two are different results, and which one it is stays with it.
 Pixels that hold no count in a frame (the largest number of an unsigned detector, negative numbers, saturation) are left out of both sums.
 
-The variance var_p of a pixel is its count (`poisson`), or gain x signal + readout^2 where the detector integrates a current (`gain`: flat panels, CCDs, image
-plates). `azimuthal` takes the scatter of the pixels of a ring instead, `sigma-clip` leaves out pixels beyond some sigmas of their ring, `median` takes the ring's
-median: against spots of diamond, salt and single grains. These three are pyFAI's own.
+The variance var_p of a pixel is its count (`poisson`), or gain x signal + readout^2 where the detector integrates a current (`gain`: flat panels,
+CCDs, image plates). `azimuthal` takes the scatter of the pixels of a ring instead, `sigma-clip` leaves out pixels beyond some sigmas of their
+ring, `median` takes the ring's median: against spots of diamond, salt and single grains. These three are pyFAI's own.
 
 The variance of a sum of counts is the sum of counts. pyFAI takes at least 1 for each pixel, so that its sigma is larger where pixels hold hardly a
 count: not at all from a few counts a pixel on.
@@ -266,7 +266,9 @@ class Integrator:
         if dark is not None:
             self._dark[:] = np.bincount(indices, weights=share * dark[pixel], minlength=self.points)
         self._dark_pixel = np.zeros(1) if dark is None else dark
-        self._dark_squared = np.bincount(indices, weights=share**2 * dark[pixel], minlength=self.points) if dark is not None else np.zeros(self.points)
+        self._dark_squared = (
+            np.bincount(indices, weights=share**2 * dark[pixel], minlength=self.points) if dark is not None else np.zeros(self.points)
+        )
         kind: Any = np.uint16 if self.points < 2**16 - 8 else np.uint32  # unsigned: an index that may be negative costs twice the time
         first: np.ndarray = np.full(reached.size, self.points, kind)  # pixels of no bin go into one more, which is thrown away
         first[reached > 0] = indices[indptr[:-1][reached > 0]]
@@ -303,7 +305,9 @@ class Integrator:
         frame = rng.poisson(50.0 + np.maximum(dark, 0.0), self.shape).astype(np.uint32)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            peer = self._ai.integrate1d_ng(np.ascontiguousarray(oriented(frame, self.orientation)), self.points, **self._errors(frame), **self._options)
+            peer = self._ai.integrate1d_ng(
+                np.ascontiguousarray(oriented(frame, self.orientation)), self.points, **self._errors(frame), **self._options
+            )
         self.kernel = "operando"
         ours = self.integrate(frame[None])
         there = np.asarray(peer.sum_normalization) > 0
@@ -324,7 +328,9 @@ class Integrator:
         """Say in pyFAI's words what a pixel's variance is."""
         if self.error_model != "gain":
             return {"error_model": self.error_model}
-        signal = np.maximum(oriented(frame, self.orientation).astype(np.float32) - (0.0 if self._options["dark"] is None else self._options["dark"]), 0.0)
+        signal = np.maximum(
+            oriented(frame, self.orientation).astype(np.float32) - (0.0 if self._options["dark"] is None else self._options["dark"]), 0.0
+        )
         return {"variance": np.ascontiguousarray(self.gain * signal + self.readout_noise**2, np.float32)}
 
     def integrate(self, frames: np.ndarray, monitor: np.ndarray | float = 1.0) -> Pattern:

@@ -1,9 +1,9 @@
 """The loops of integration: pixels added to their bins, from memory or as they come out of a compressed chunk.
 
-Neighbouring pixels mostly go into the same bin, and an addition that waits for the one before it takes several times as long: each has its own set of
-sums, in turns of four. Pixels that hold no count are noted in `lost`, as many as fit; all loops give how many there were, and run without Python's lock.
-Out of a chunk, block by block of 8 kB, pixels go from the processor's cache straight to their bins: the frame is never written to memory. Where all counts
-of a block are below 256, which their empty bit planes say, they need not be looked at one by one either.
+Neighbouring pixels mostly go into the same bin, and an addition that waits for the one before it takes several times as long: each has its own
+set of sums, in turns of four. Pixels that hold no count are noted in `lost`, as many as fit; all loops give how many there were, and run without
+Python's lock. Out of a chunk, block by block of 8 kB, pixels go from the processor's cache straight to their bins: the frame is never written to
+memory. Where all counts of a block are below 256, which their empty bit planes say, they need not be looked at one by one either.
 """
 
 from __future__ import annotations

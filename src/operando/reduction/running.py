@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import traceback
 import uuid
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
