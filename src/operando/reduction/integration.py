@@ -272,7 +272,7 @@ class Integrator:
         kind: Any = np.uint16 if self.points < 2**16 - 8 else np.uint32  # unsigned: an index that may be negative costs twice the time
         first: np.ndarray = np.full(reached.size, self.points, kind)  # pixels of no bin go into one more, which is thrown away
         first[reached > 0] = indices[indptr[:-1][reached > 0]]
-        self._valid = int((reached > 0).sum())
+        self._unused = np.packbits(reached == 0, bitorder="little")
         if self.split == "no":
             self._map: tuple[np.ndarray, ...] = (first,)
         else:
@@ -390,7 +390,7 @@ class Integrator:
             sums: np.ndarray = np.zeros((4, self.points + 8), np.int64)
             values: np.ndarray = np.empty(_NOTED, np.uint64)
             n = int(np.prod(self.shape))
-            bad = loops()["chunk"](frame.data, n, frame.dtype.itemsize, self._map[0], np.uint64(top), sums, lost, values)
+            bad = loops()["chunk"](frame.data, n, frame.dtype.itemsize, self._map[0], self._unused, np.uint64(top), sums, lost, values)
             if bad == DAMAGED:
                 raise LoaderError("a compressed frame is damaged", hint="copy the file again")
             if bad <= _NOTED:

@@ -24,12 +24,29 @@ def loops() -> dict[str, Any]:
     -------
     dict
         `centre(frame, bins, top, sums, lost)`, `boxes(frame, first, shares, pixels, bins, rest, top, sums, lost)` and
-        `chunk(data, n, size, bins, top, sums, lost, values)`. A bin of `sums.shape[1] - 8` is none.
+        `chunk(data, n, size, bins, unused, top, sums, lost, values)`. A bin of `sums.shape[1] - 8` is none; `unused` are bits, eight pixels to a
+        byte, set where that is so.
     """
     from numba import njit
 
     parts = kernels()
     number, next_block, plane, empty = parts["number"], parts["next_block"], parts["plane"], parts["empty"]
+
+    @njit(nogil=True)
+    def small_counts(shuffled, elements, size, unused, high):  # type: ignore[no-untyped-def]  # pragma: no cover
+        """Say whether all pixels in use are below 256: the planes above the first eight are empty but for gaps of the detector and masked pixels."""
+        each = elements // 8
+        for k in range(each):
+            high[k] = 0
+        for j in range(8, 8 * size):
+            row = shuffled[j * each : (j + 1) * each]
+            for k in range(each):
+                high[k] |= row[k]
+        found = 0
+        for k in range(each):
+            found |= high[k] & ~unused[k]
+        return (found & 255) == 0
+
     byte = np.uint64(255)
 
     @njit(nogil=True)
@@ -95,7 +112,7 @@ def loops() -> dict[str, Any]:
         return bad
 
     @njit(nogil=True)
-    def chunk(data, n, size, bins, top, sums, lost, values):  # type: ignore[no-untyped-def]  # pragma: no cover
+    def chunk(data, n, size, bins, unused, top, sums, lost, values):  # type: ignore[no-untyped-def]  # pragma: no cover
         """Do as `centre` does with n unsigned pixels of some bytes' size, out of a bitshuffle-LZ4 chunk; what lost pixels hold goes into `values`."""
         bad = 0
         gone = sums.shape[1] - 8
@@ -105,6 +122,7 @@ def loops() -> dict[str, Any]:
         words = np.empty(block // size // 8, np.uint64)
         small = words.view(np.uint8)
         large = np.empty(block // size, np.uint64)
+        high = np.empty(block // size // 8, np.uint8)
         position, done = HEADER, 0
         while n - done >= 8:
             elements = min(block // size, (n - done) // 8 * 8)
@@ -113,7 +131,7 @@ def loops() -> dict[str, Any]:
                 return DAMAGED
             plane(shuffled, elements, 0, words)
             where = bins[done : done + elements]
-            if top > 255 and empty(shuffled, elements, elements * size):
+            if top > 255 and small_counts(shuffled, elements, size, unused[done // 8 : (done + elements) // 8], high):
                 for k in range(elements // 8):
                     x = words[k]
                     if x != 0:
