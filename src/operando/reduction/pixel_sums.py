@@ -54,30 +54,30 @@ def loops() -> dict[str, Any]:
         """Add each pixel to the bin of its centre."""
         bad = 0
         gone = sums.shape[1] - 8
-        one, two, three, four = sums[0], sums[1], sums[2], sums[3]
-        whole = frame.size // 4 * 4
-        for p in range(0, whole, 4):
-            v, w, x, y = frame[p], frame[p + 1], frame[p + 2], frame[p + 3]
-            if (v < top) & (w < top) & (x < top) & (y < top):
-                one[bins[p]] += v
-                two[bins[p + 1]] += w
-                three[bins[p + 2]] += x
-                four[bins[p + 3]] += y
+        for start in range(0, frame.size, 2048):
+            some = frame[start : start + 2048]
+            where = bins[start : start + 2048]
+            found = False
+            for k in range(some.size):  # many at once; a block without such a pixel, the most, needs no look at each
+                found |= (where[k] != gone) & ((some[k] < top) ^ True)
+            whole = some.size // 4 * 4
+            if not found:
+                for k in range(0, whole, 4):
+                    sums[0, where[k]] += some[k]
+                    sums[1, where[k + 1]] += some[k + 1]
+                    sums[2, where[k + 2]] += some[k + 2]
+                    sums[3, where[k + 3]] += some[k + 3]
+                for k in range(whole, some.size):
+                    sums[0, where[k]] += some[k]
             else:
-                for q in range(p, p + 4):
-                    if frame[q] < top:
-                        one[bins[q]] += frame[q]
-                    elif bins[q] != gone:
+                for k in range(some.size):
+                    b = where[k]
+                    if some[k] < top:
+                        sums[k & 3, b] += some[k]
+                    elif b != gone:
                         if bad < lost.size:
-                            lost[bad] = q
+                            lost[bad] = start + k
                         bad += 1
-        for q in range(whole, frame.size):
-            if frame[q] < top:
-                one[bins[q]] += frame[q]
-            elif bins[q] != gone:
-                if bad < lost.size:
-                    lost[bad] = q
-                bad += 1
         return bad
 
     @njit(nogil=True)
