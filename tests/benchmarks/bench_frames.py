@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=2 python tests/benchmarks/bench_frames.py [--frames 16] [--rounds 5]
 
-Rounds are interleaved; wall and CPU time per frame, median and spread (lowest to highest): on a machine that others use the CPU times tell more. pyFAI is given each of its methods without splitting and as many OpenMP
-threads as the environment says; the best of them is the peer. Memory: peak of a process of its own that integrates 50 and 500 frames.
+Rounds are interleaved; wall and CPU time per frame, median and spread (lowest to highest): where others use the machine the CPU times tell more.
+pyFAI is given each of its methods without splitting and as many OpenMP threads as the environment says; the best of them is the peer. Memory: peak of a
+process of its own that integrates 50 and 500 frames.
 """
 
 from __future__ import annotations
@@ -136,9 +137,8 @@ def main() -> None:
             split = "bbox" if "bbox" in name else "no"
             ratio = [a / b for a, b in zip(times[best[split]], values, strict=True)]
             spread = f"{statistics.median(values) * 1e3:.2f} ({min(values) * 1e3:.2f} to {max(values) * 1e3:.2f})"
-            print(
-                f"| {name} | {spread} | {statistics.median(ratio):.1f} ({min(ratio):.1f} to {max(ratio):.1f}) | {statistics.median(cpu[name]) * 1e3:.2f} |"
-            )
+            busy = f"{statistics.median(cpu[name]) * 1e3:.2f}"
+            print(f"| {name} | {spread} | {statistics.median(ratio):.1f} ({min(ratio):.1f} to {max(ratio):.1f}) | {busy} |")
         frame = images.read(path, DATA, 0)
         counts = np.where(frame == 2**32 - 1, 0, frame).astype(np.float32)  # as variance: pyFAI's Poisson model takes at least 1 for each pixel
         exact = {**options, "error_model": None, "variance": counts, "dummy": 2**32 - 1, "delta_dummy": 0.5}
