@@ -53,6 +53,11 @@ CASES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
     "hdf5-path": [
         ("made.h5", {"entries": "scan_*", "start_time": "start_time", "signals": {"intensity": "data"}, "axis": {"q": "q"}, "technique": "xrd"}, {})
     ],
+    "xrd-frames": [
+        ("./example_beamtime/xrd/A_0001.h5", {"coords": {"position": "measurement/position"}}, {}),
+        ("xrd2d/dioptas_GPL3/CeO2_Pilatus1M.tif", {"orientation": "up-down"}, {}),
+        ("xrd2d/gsas2_2DStrain_mar2300/nx09_strain_001.mar2300", {}, {}),
+    ],
     "mylab": [("./plugins/operando-mylab/tests/sample.txt", {}, {})],
 }
 

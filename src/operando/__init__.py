@@ -18,6 +18,7 @@ _lazy = {
     "build": "beamtime",
     "check": "beamtime",
     "figures": "figures",
+    "images": "images",
     "load": "beamtime",
     "open_beamtime": "store",
     "reduce": "beamtime",
@@ -26,4 +27,4 @@ _lazy = {
 }
 __getattr__, __dir__ = attach(__name__, _lazy)
 
-__all__ = ["Clock", "OperandoError", "align", "build", "check", "figures", "load", "open_beamtime", "reduce"]
+__all__ = ["Clock", "OperandoError", "align", "build", "check", "figures", "images", "load", "open_beamtime", "reduce"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
 
 SETUP = "_setup"
 """Frames on a further axis or geometry live in `<series>_setup1`, `<series>_setup2` ..."""
+
+
+_LARGE = 64 * 2**20
+"""Bytes from which a file that lies beside another is known by its size and its ends: an Eiger's files of frames hold gigabytes each."""
+
+
+def _seen(path: Path) -> list[Any]:
+    size = path.stat().st_size
+    with path.open("rb") as f:
+        head = f.read(2**16)
+        f.seek(size - 2**16)
+        return [size, hashlib.sha256(head + f.read()).hexdigest()]
 
 
 @dataclass(frozen=True)
@@ -64,7 +77,7 @@ class Reading:
     def key(self, consumer: Consumer) -> str:
         """Stage key of the frames this reading gives a consumer, file contents aside; the zone and the clock are not part of it."""
         times = {k: str(v) for k, v in vars(self.times).items() if k != "base" and v is not None and v is not False}
-        options = {k: Path(v).name if isinstance(v, str) and os.path.isabs(v) else v for k, v in self.options.items()}
+        options = {k: [_own_name(one) for one in v] if isinstance(v, list) else _own_name(v) for k, v in self.options.items()}
         return content_key(
             "frames", self.loader.name, self.loader.version, _plain(options), self.beside, times, _plain(consumer.where), consumer.technique
         )
@@ -76,7 +89,7 @@ class Reading:
             said.append(self.times.logged(path))
         for other in self.loader.beside(path) if self.loader.beside is not None else ():
             if other.is_file():
-                said.append([other.name, sha256_of(other)])
+                said.append([other.name, sha256_of(other) if other.stat().st_size <= _LARGE else _seen(other)])
         return content_key(said)[:32] if said else ""
 
     def name_of(self, path: Path) -> str:
@@ -96,6 +109,11 @@ def _plain_clock(clock: ClockConfig | list[ClockConfig] | None) -> Any:
     if clock.events or clock.shared_signal or clock.suggest:
         words = words if clock.says_numbers else {k: v for k, v in words.items() if k == "segment"}
     return words | clock.model_dump(exclude_none=True, include=asked)
+
+
+def _own_name(value: Any) -> Any:
+    """Give a file's own name: where it lies is not part of a key."""
+    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
 
 
 def _plain(value: Any) -> Any:
@@ -177,9 +195,13 @@ def _with_files(options: Mapping[str, Any], base: Path, loader: Loader) -> tuple
     """Find the files that options name beside beamtime.yaml, and what they and the preset say."""
     found, said = dict(options), []
     for name, value in options.items():
-        if isinstance(value, str) and "." in value and (base / value).is_file():
-            found[name] = os.path.abspath(base / value)
-            said.append((name, sha256_of(base / value)))
+        several = value if isinstance(value, list) else [value]
+        for k, one in enumerate(several):
+            file, _, inside = str(one).partition("::")  # mask.h5::entry/mask: a dataset in a file
+            if isinstance(one, str) and "." in file and (base / file).is_file():
+                full = os.path.abspath(base / file) + (f"::{inside}" if inside else "")
+                found[name] = [*found[name][:k], full, *found[name][k + 1 :]] if isinstance(value, list) else full
+                said.append((name, sha256_of(base / file)))
     if "preset" in found:
         said.append(("preset", _plain(preset_options(found["preset"], loader.name))))
     return found, content_key(sorted(said, key=str)) if said else ""

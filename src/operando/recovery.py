@@ -18,7 +18,6 @@ import xarray as xr
 
 from operando.contract import OperandoError, StoreError
 
-DIFFRACTION = "diffraction reducers"
 SPECTROSCOPY = "XAS, Raman and IR reducers"
 IMAGING = "imaging reducers"
 CORRELATION = "correlation"
@@ -327,10 +326,11 @@ def _observable(
     true: str | None = None,
     relative: bool = False,
     position: int | None = None,
+    phase: str | None = None,
 ) -> Callable[[Beamtime], Answer]:
     """Ask an observable of every frame with beam: within the tolerance, relative (%) or in `unit`, in 95 of 100 frames.
 
-    Of several labels the sum is asked. Where spots are measured in turn, `position` asks one of them only: at the damaged one active and
+    Of several labels the sum is asked; of `phase`, that one. Where spots are measured in turn, `position` asks one of them only: at the damaged one active and
     lagging oxide have the same lattice twice in a cycle, and no reducer can tell them apart there.
     """
 
@@ -341,7 +341,7 @@ def _observable(
         _, rows = b.frames(series)
         told = b.series(series)["observables"][true or name]
         truth = np.asarray(told["values"], float)[rows]
-        values = found[name]
+        values = found[name] if phase is None else found[name].sel(phase=phase)
         if labels:
             truth = truth[:, [list(told["labels"]).index(label) for label in labels]].sum(1)
             values = values.sel({told["dim"]: [label for label in labels if label in values[told["dim"]].values]}).sum(told["dim"])
@@ -431,17 +431,15 @@ QUESTIONS: tuple[Question, ...] = (
         Question(
             f"xrd: weight fraction of {words}",
             _observable("xrd", "phase_fraction", true="weight_fraction", labels=labels, tolerance=0.02, unit=""),
-            DIFFRACTION,
         )
         for words, labels in _WEIGHED.items()
     ),
     Question(
         "xrd: lagging oxide at the sound spot",
         _observable("xrd", "phase_fraction", true="weight_fraction", labels=("NMC811_lagging",), tolerance=0.05, unit="", position=0),
-        DIFFRACTION,
     ),
-    Question("xrd: lattice a of the oxide", _observable("xrd", "lattice_a", tolerance=5e-4, unit="angstrom", position=0), DIFFRACTION),
-    Question("xrd: lattice c of the oxide", _observable("xrd", "lattice_c", tolerance=5e-3, unit="angstrom", position=0), DIFFRACTION),
+    Question("xrd: lattice a of the oxide", _observable("xrd", "lattice_a", phase="NMC811", tolerance=5e-4, unit="angstrom", position=0)),
+    Question("xrd: lattice c of the oxide", _observable("xrd", "lattice_c", phase="NMC811", tolerance=5e-3, unit="angstrom", position=0)),
     Question("total: first-shell distance", _observable("total", "first_shell_distance", tolerance=0.02, unit="angstrom")),
     Question("xas: charged fraction", _observable("xas", "charged_fraction", tolerance=0.02, unit=""), SPECTROSCOPY),
     Question("xas: edge energy", _observable("xas", "edge_energy", true="edge_energy_half_step", tolerance=0.1, unit="eV"), SPECTROSCOPY),

@@ -9,7 +9,7 @@ import xarray as xr
 
 from operando import plan
 from operando.beamtime import clocks
-from operando.beamtime.frames import with_setups
+from operando.beamtime.frames import raw_parts, with_setups
 from operando.beamtime.outcome import Outcome, Progress
 from operando.config import BeamtimeConfig
 from operando.contract import OperandoError
@@ -46,9 +46,10 @@ def _placed(store: Store, reading: plan.Reading) -> Placed:
     where = series_of(store, reading)
     pieces, ranks, files = [], [], []
     for cell, name in where:
-        ds = store.read(cell, name, "frames")
+        raw = store.raw(cell, name)
+        ds = store.read(cell, name, raw)
         pieces.append(ds[[c for c in COORDS if c in ds.coords]].load())
-        entries = store.inputs(cell, name, "frames")
+        entries = store.inputs(cell, name, raw)
         rows = [entry["rows"][1] - entry["rows"][0] for entry in entries]
         ranks.append(np.repeat(np.array([entry["t0"] for entry in entries], np.int64), rows))
         files.append(np.repeat(np.array([entry["file"] for entry in entries], dtype=object), rows))
@@ -59,7 +60,7 @@ def _placed(store: Store, reading: plan.Reading) -> Placed:
 def series_of(store: Store, reading: plan.Reading) -> list[tuple[str, str]]:
     """List the series of the store that hold frames of a reading, further setups included."""
     names = [(c.cell, name) for c in reading.consumers for name in with_setups(store, c.cell, c.series)]
-    return [address for address in dict.fromkeys(names) if store.parts(*address, "frames")]
+    return [address for address in dict.fromkeys(names) if raw_parts(store, *address)]
 
 
 ECHEM = (
@@ -116,7 +117,7 @@ def align(config: BeamtimeConfig, everything: list[plan.Reading], writer: Any, o
             if consumer.series == "echem":
                 continue
             for name in with_setups(store, cell, consumer.series):
-                if not store.parts(cell, name, "frames"):
+                if not raw_parts(store, cell, name):
                     continue
                 mine = {k: v for k, v in sensors.items() if k != name}
                 try:
@@ -181,7 +182,7 @@ class _Clocks:
         pieces = []
         for source in (s for s in self.sources if s.reading.source == name):
             for (cell, series), ds in source.placed()[0].items():
-                frames = source.store.read(cell, series, "frames")
+                frames = source.store.read(cell, series, source.store.raw(cell, series))
                 channels = {n: v for n, v in frames.variables.items() if v.dims == ("time",) and n not in ds.variables}
                 pieces.append(ds.assign(channels))
         return clocks.witness(pieces, channel, name)
@@ -193,7 +194,7 @@ class _Clocks:
             placed, given = source.placed()
             if (cell, name) in placed and not clocks.asked(source.reading):
                 frames = annotate(placed[cell, name], align_frames(placed[cell, name], None, given))
-                whole = source.store.read(cell, name, "frames")
+                whole = source.store.read(cell, name, source.store.raw(cell, name))
                 return frames.assign(point_time=whole["point_time"].variable.load()) if "point_time" in whole.variables else frames
         raise clocks.no_series(cell, name)
 
@@ -216,7 +217,7 @@ class Source:
 
     def __init__(self, store: Store, reading: plan.Reading) -> None:
         self.store, self.reading = store, reading
-        self.frames = plan.keys_of(part for address in series_of(store, reading) for part in store.parts(*address, "frames"))
+        self.frames = plan.keys_of(part for address in series_of(store, reading) for part in raw_parts(store, *address))
         self.placed: Any = _Late(lambda: _placed(store, reading))
 
     def key(self, others: list[str], settings: Any = None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from operando import __version__, plan
 from operando.beamtime.aligning import align, check_clock
-from operando.beamtime.frames import read_frames, with_setups
+from operando.beamtime.frames import raw_parts, read_frames, with_setups
 from operando.beamtime.outcome import Outcome, Progress, Silent
 from operando.beamtime.reducing import check_recipes, reduce_all
 from operando.config import BeamtimeConfig, read_config
@@ -102,7 +102,7 @@ def run(
         identities.save()
         _tidy(everything, writer)
         align(config, everything, writer, outcome, progress)
-        reduce_all(config, everything, writer, outcome, progress, memory)
+        reduce_all(config, everything, writer, outcome, progress, memory, workers)
         _say_empty(everything, writer.store, outcome)
         try:
             _publish(config, everything, writer, published, outcome, progress)
@@ -116,7 +116,7 @@ def _say_empty(everything: list[plan.Reading], store: Store, outcome: Outcome) -
     """Name series for which no file held a frame: `where:` may be misspelt."""
     for reading in everything:
         for consumer in reading.consumers:
-            if store.parts(consumer.cell, consumer.series, "skipped") and not store.parts(consumer.cell, consumer.series, "frames"):
+            if store.parts(consumer.cell, consumer.series, "skipped") and not raw_parts(store, consumer.cell, consumer.series):
                 wanted = dict(consumer.where) | ({"technique": consumer.technique} if consumer.technique else {})
                 where = ", ".join(f"{k}: {v}" for k, v in wanted.items()) or "nothing, and its name is no technique of the files"
                 outcome.messages.append(f"{consumer.address}: no frame of source {reading.source} fits where: {where}; the series is empty")
@@ -131,7 +131,7 @@ def _tidy(everything: list[plan.Reading], writer: Any) -> None:
     for consumer in (c for r in everything for c in r.consumers):
         for cell, series, product in store.products():
             mine = series == consumer.series or series.startswith(consumer.series + plan.SETUP)
-            if cell == consumer.cell and mine and product != "skipped" and not store.parts(cell, series, "frames"):
+            if cell == consumer.cell and mine and product != "skipped" and not raw_parts(store, cell, series):
                 writer.drop(store.parts(cell, series, product))
 
 

@@ -20,6 +20,7 @@ from operando import plan
 from operando.beamtime.outcome import Outcome, Progress
 from operando.contract import ClockError, ConfigError, LoaderError, OperandoError
 from operando.loaders import FileTimes, axis_of, concatenate, get_loader, load_file, rank_of, select
+from operando.reduction import raw_product
 from operando.store import FileIdentities, Part, Store, content_key
 
 _SHARE = 4
@@ -30,15 +31,20 @@ def _frames_parts(store: Store, consumer: plan.Consumer) -> list[Part]:
     """List a consumer's parts of frames on every axis, and of files that held nothing for it."""
     parts = []
     for series in with_setups(store, consumer.cell, consumer.series):
-        parts += store.parts(consumer.cell, series, "frames")
+        parts += raw_parts(store, consumer.cell, series)
     return parts + store.parts(consumer.cell, consumer.series, "skipped")
 
 
 def with_setups(store: Store, cell: str, series: str) -> list[str]:
     """Name a series and its further setups that the store holds."""
     prefix = series + plan.SETUP
-    more = [s for c, s, p in store.products() if c == cell and p == "frames" and s.startswith(prefix) and s[len(prefix) :].isdigit()]
+    more = {s for c, s, p in store.products() if c == cell and p in ("images", "frames") and s.startswith(prefix) and s[len(prefix) :].isdigit()}
     return [series, *sorted(more, key=lambda s: int(s[len(prefix) :]))]
+
+
+def raw_parts(store: Store, cell: str, series: str) -> list[Part]:
+    """List the parts of what a series' loader gave: `images`, else `frames`."""
+    return store.parts(cell, series, store.raw(cell, series))
 
 
 def read_frames(
@@ -69,6 +75,10 @@ def read_frames(
         current = {p.path: p for p in store.parts(part.cell, part.series, part.product)}
         if part.path in current:
             writer.drop([current[part.path]], files=[name])
+    for consumer in reading.consumers:  # what was made of images that are gone is no frame of a loader's
+        for series in with_setups(store, consumer.cell, consumer.series):
+            if store.raw(consumer.cell, series) == "images" and not raw_parts(store, consumer.cell, series):
+                writer.drop(store.parts(consumer.cell, series, "frames"))
     if not todo.files:
         return
     progress.stage(f"read {reading.source}", len(todo.files))
@@ -292,8 +302,9 @@ class _Gather:
         if known is None:
             series = self._series_of(consumer, digest)[0]
             with self._using_store():
-                there = self.writer.store.parts(consumer.cell, series, "frames")
-                known = self.kinds[consumer, digest] = _kinds(self.writer.store.read(consumer.cell, series, "frames")) if there else {}
+                store: Store = self.writer.store
+                there = raw_parts(store, consumer.cell, series)
+                known = self.kinds[consumer, digest] = _kinds(store.read(consumer.cell, series, store.raw(consumer.cell, series))) if there else {}
         mine = _kinds(ds)
         for name, kind in mine.items():
             if known.get(name, kind) != kind:
@@ -338,20 +349,27 @@ class _Gather:
 
     def _write(self, consumer: plan.Consumer, digest: str, ds: xr.Dataset, inputs: list[dict[str, Any]]) -> None:
         series, setup = self._series_of(consumer, digest)
-        if setup and not self.writer.store.parts(consumer.cell, series, "frames"):
+        if setup and not raw_parts(self.writer.store, consumer.cell, series):
             axis = axis_of(ds) or "shape"
             size = f" ({ds.sizes[axis]} points)" if axis in ds.sizes else ""
             message = (
                 f"{consumer.address}: {inputs[0]['file']} and those like it have another {axis}{size}; their frames are {consumer.cell}/{series}"
             )
             self.outcome.messages.append(message)
+        if ds.attrs["technique"] == "images":
+            ds = self._by_name(ds)
         ds = ds.assign_coords(setup=("time", np.full(ds.sizes["time"], setup, np.int32), {"units": "1"}))
         ds.attrs.pop("rank", None)
         ds.attrs.update(cell=consumer.cell, instrument=ds.attrs.get("instrument") or self.reading.source)
         key = content_key(self.reading.key(consumer), [(i["sha256"], i["rows"], i["t0"]) for i in inputs])
         with self._using_store():
-            self.writer.write(consumer.cell, series, "frames", ds, key=key, inputs=inputs)
+            self.writer.write(consumer.cell, series, raw_product(str(ds.attrs["technique"])), ds, key=key, inputs=inputs)
         self.outcome.done["frames"] += ds.sizes["time"]
+
+    def _by_name(self, ds: xr.Dataset) -> xr.Dataset:
+        """Name the files of frames as the store names files: relative to beamtime.yaml, so that all may be moved together."""
+        names = {str(file): self.reading.name_of(Path(str(file))) for file in np.unique(ds["file"].values.astype(str))}
+        return ds.assign(file=("time", np.array([names[str(file)] for file in ds["file"].values], dtype=object), ds["file"].attrs))
 
     def _series_of(self, consumer: plan.Consumer, digest: str) -> tuple[str, int]:
         """Name the series for an axis, and number the axes in the order in which they first appeared."""
@@ -360,7 +378,7 @@ class _Gather:
         taken = -1
         for name in names:
             number = int(name.rpartition(plan.SETUP)[2]) if name != consumer.series else 0
-            parts = store.parts(consumer.cell, name, "frames")
+            parts = raw_parts(store, consumer.cell, name)
             if parts:
                 taken = max(taken, number)
                 if parts[0].inputs[0]["axis"] == digest:
@@ -383,4 +401,7 @@ def _axis_digest(ds: xr.Dataset) -> str:
     axis = axis_of(ds)
     values = ds[axis].values.tobytes() if axis and axis in ds.coords else b""
     shape = [(str(d), n) for d, n in ds.sizes.items() if d != "time" and (d != axis or d in ds.coords)]  # points of a sweep are padded
-    return content_key(ds.attrs["technique"], axis, hashlib.sha256(values).hexdigest(), shape, ds.attrs.get("wavelength"))[:16]
+    what = [ds.attrs["technique"], axis, hashlib.sha256(values).hexdigest(), shape, ds.attrs.get("wavelength")]
+    if ds.attrs["technique"] == "images":
+        what += [np.asarray(ds.attrs.get("detector_shape", ())).tolist(), ds.attrs.get("geometry")]
+    return content_key(*what)[:16]

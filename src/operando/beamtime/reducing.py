@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +30,8 @@ from operando.store import OWN_ROWS, Store, content_key
 _SHARE = 4
 """Frames of one batch fill at most this fraction (1/4) of the memory setting: a reducer works on them, and results lie beside them."""
 
-_FIRST_IMAGES = 64
-"""Images reduced at once before it is known how much room their results take."""
+_FIRST_IMAGES, _MOST_IMAGES = 64, 512
+"""Images reduced at once before it is known how much room their results take, and ever: what they gave is safe, and told, every few seconds."""
 
 _NOT_DERIVED = {"alignment", "skipped"}
 
@@ -69,7 +70,13 @@ def _recipe(config: BeamtimeConfig, consumer: plan.Consumer) -> Any:
 
 
 def reduce_all(
-    config: BeamtimeConfig, everything: Sequence[plan.Reading], writer: Any, outcome: Outcome, progress: Progress, memory: int | None = None
+    config: BeamtimeConfig,
+    everything: Sequence[plan.Reading],
+    writer: Any,
+    outcome: Outcome,
+    progress: Progress,
+    memory: int | None = None,
+    workers: int | None = None,
 ) -> None:
     """Bring the products of every series up to date, and drop those that no stage gives any more."""
     store: Store = writer.store
@@ -82,10 +89,12 @@ def reduce_all(
                 raw = store.raw(consumer.cell, name)
                 if not store.parts(consumer.cell, name, raw):
                     continue
-                technique = str(store.read(consumer.cell, name, raw).attrs.get("technique"))
+                attrs = store.read(consumer.cell, name, raw).attrs
+                technique = str(attrs.get("technique"))
                 recipe = _recipe(config, consumer)
                 try:
-                    stages = default_stages(technique) if recipe is None else parse_recipe(recipe, config.folder, [technique], read=read)
+                    frames_of = attrs.get("frames_of")
+                    stages = default_stages(technique, frames_of) if recipe is None else parse_recipe(recipe, config.folder, [technique], read=read)
                 except ConfigError as error:
                     error.file = error.file or f"{consumer.cell}/{name}, recipe"
                     outcome.problems.append(error)
@@ -94,6 +103,7 @@ def reduce_all(
                 if not stages:
                     continue
                 series = _Series(consumer.cell, name, raw, writer, source, about, (memory or config.settings.memory) // _SHARE, progress)
+                series.pixels = {"folder": os.fspath(config.folder), "workers": workers or config.settings.workers}
                 if not series.placed():  # the alignment has told why
                     series.drop_vanished()
                     continue
@@ -102,6 +112,8 @@ def reduce_all(
                         if series.reduce(stage):
                             outcome.done["reductions"] += 1
                             outcome.findings |= series.summaries(stage)
+                        outcome.messages += [f"{series.address}: {message}" for message in series.told]
+                        series.told = []
                     except OperandoError as error:
                         error.file = error.file or f"{series.address} (reducer {stage.reducer.name})"
                         outcome.problems.append(error)
@@ -158,6 +170,8 @@ class _Series:
         self.states: dict[str, list[str]] = {raw: states}  # product -> state of each stretch
         self.tables: dict[str, str] = {}  # product with rows of its own -> its key
         self.timeline: tuple[np.ndarray, np.ndarray] | None = None
+        self.pixels: dict[str, Any] = {}  # how images are read: the folder their names count from, threads
+        self.told: list[str] = []  # what reducers said
 
     def placed(self) -> bool:
         """Say whether the present frames are on UTC."""
@@ -340,6 +354,8 @@ class _Series:
             if ds.attrs.get("timezone_source") == "none":
                 ds.attrs["timezone_source"] = "config"
         ds.attrs["about"] = json.dumps(stage.reducer.about_of(self.about))
+        if reads == "images":
+            ds.attrs["pixels"] = json.dumps(self.pixels | _typical(ds))
         return ds
 
     # ------------------------------------------------------------- all at once
@@ -366,6 +382,7 @@ class _Series:
                 if reducer.kind == "series"
                 else run.batch(handed.load(), raw.load(), group_codes(handed), np.arange(raw.sizes["time"]))
             )
+            self.told += run.messages
             own = reducer.reads in self.tables
             for product, ds in made.items():
                 rows_of_frames = not own and ds.sizes["time"] == raw.sizes["time"] and bool((ds["time"].values == raw["time"].values).all())
@@ -407,7 +424,9 @@ class _Series:
 
     def _reduce_frames(self, stage: Stage, made: _Plan, done: dict[str, np.ndarray]) -> None:
         """Reduce the frames that a product lacks; each batch is in the store before the next begins."""
-        run, handed, raw = self._run(stage), self._handed(stage), self._read(stage.reducer.reads)
+        run = self._run(stage)
+        self.pixels["run"] = run.token
+        handed, raw = self._handed(stage), self._read(stage.reducer.reads)
         lacking = np.zeros(self.rows, np.int64)  # a bit for each product
         for i, rows in enumerate(done.values()):
             lacking |= (~rows).astype(np.int64) << i
@@ -425,6 +444,7 @@ class _Series:
                 size.learn(some, b - a)
                 self.progress.step(b - a)
                 a = b
+        self.told += run.messages
 
     def _reduce_forward(self, stage: Stage, made: _Plan, done: dict[str, np.ndarray]) -> None:
         """Reduce every group that lacks a frame from its first frame on; rows of other groups in the same files are taken over."""
@@ -458,6 +478,7 @@ class _Series:
                     size.learn(some, b - a)
                     self.progress.step(int(redo[a:b].sum()))
                     a = b
+        self.told += run.messages
 
     def _files(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """List the files that hold any of these rows, with all their rows."""
@@ -534,7 +555,7 @@ class _BatchSize:
     """Frames that fit the memory: by what is read of one, and by what came of one once that is known."""
 
     def __init__(self, limit: int, each: float, images: bool) -> None:
-        self.limit, self.each = limit, each
+        self.limit, self.each, self.images = limit, each, images
         self.rows = max(1, int(limit / max(each, 1)))
         if images:
             self.rows = min(self.rows, _FIRST_IMAGES)
@@ -543,6 +564,17 @@ class _BatchSize:
         """Look at what came of some frames."""
         result = sum(ds.nbytes for ds in made.values()) / rows
         self.rows = max(1, int(self.limit / max(self.each, result, 1)))
+        if self.images:
+            self.rows = min(self.rows, _MOST_IMAGES)
+
+
+def _typical(images: xr.Dataset) -> dict[str, float]:
+    """Give the monitor's typical value over all images of the series: what is a beam dump does not depend on the batch."""
+    if "monitor" not in images.coords:
+        return {}
+    values = np.asarray(images["monitor"].values, float)
+    values = values[np.isfinite(values) & (values > 0)]
+    return {"typical_monitor": float(np.median(values))} if values.size else {}
 
 
 def _digest(*parts: str | bytes) -> str:

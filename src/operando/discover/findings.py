@@ -73,6 +73,8 @@ class Findings:
         How many files were seen.
     truncated
         True if there were more than are looked at.
+    beside
+        Files that no loader reads by themselves and that detector frames need: geometries (.poni), masks.
     """
 
     folder: Path
@@ -83,6 +85,7 @@ class Findings:
     broken: dict[str, str] = field(default_factory=dict)
     files: int = 0
     truncated: bool = False
+    beside: tuple[str, ...] = ()
 
 
 def comment(text: str) -> str:

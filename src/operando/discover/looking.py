@@ -25,6 +25,8 @@ _SAMPLE_BYTES = 50_000_000  # a larger file is not read to see its times
 
 _IGNORED = re.compile(r"\..*|~\$.*|.*~|__pycache__|__MACOSX|.*\.operando|Thumbs\.db|desktop\.ini|beamtime.*\.ya?ml", re.IGNORECASE)
 
+_BESIDE = re.compile(r"\.poni$|(^|/)[^/]*mask[^/]*\.(npy|edf|tiff?|cbf|msk)$", re.IGNORECASE)  # what detector frames need
+
 
 class Progress(Protocol):
     """Where `look` says how far it is."""
@@ -108,6 +110,7 @@ def look(folder: str | os.PathLike[str], *, progress: Progress | None = None) ->
         broken={name: str(error).splitlines()[0] for name, error in loaders().items() if isinstance(error, OperandoError)},
         files=len(names),
         truncated=truncated,
+        beside=tuple(name for name in sorted(strangers, key=natural_key) if _BESIDE.search(name)),
     )
 
 

@@ -74,7 +74,7 @@ class _Proposal:
             self.names[id(group)] = self._name(group, taken)
 
     def _name(self, group: Group, taken: set[str]) -> str:
-        base = "cycler" if group.technique == "echem" else group.technique
+        base = "cycler" if group.technique == "echem" else _of(group)
         cell = f"_{group.cell}" if group.cell and len(self.cells) > 1 else ""
         folder = re.sub(r"[^A-Za-z0-9]+", "_", PurePosixPath(group.folder).name).strip("_")
         for name in (base + cell, f"{base}{cell}_{folder}" if folder else base + cell, f"{base}{cell}_{group.loader.replace('-', '_')}"):
@@ -121,12 +121,32 @@ class _Proposal:
             lines += [f"    files: {_quoted(self.way + globs[0])}"]
         else:
             lines += ["    files:", *(f"      - {_quoted(self.way + pattern)}" for pattern in globs)]
-        lines += [f"    {line}" for line in self._time_lines(group)]
+        lines += [f"    {line}" for line in [*self._detector_lines(group), *self._time_lines(group)]]
         if len(group.positions) > 1:
             lines += [f"    # The names speak of positions {', '.join(map(str, group.positions))}:"]
             pattern = position_pattern([PurePosixPath(f).name for f in group.files])
             lines += [f"    {'# ' if group.name_pattern else ''}name_pattern: {_quoted(pattern)}"] if pattern else []
         return [*lines, ""]
+
+    def _detector_lines(self, group: Group) -> list[str]:
+        """Say what frames of a detector need: the geometry, if there is just one, and a mask."""
+        if group.loader != "xrd-frames":
+            return []
+        names = [name for name in self.findings.beside if name.endswith(".poni")]
+        near = [n for n in names if PurePosixPath(n).parent.as_posix() == group.folder] or names
+        if len(near) == 1:
+            lines = [f"poni: {_quoted(self.way_to(near[0]))}"]
+        elif near:
+            lines = [f"poni: {_quoted(self.way_to(near[0]))}   # QUESTION: this one? There are {comment(', '.join(near[:4]))}"]
+        else:
+            lines = ["# poni: geometry.poni              # QUESTION: where is the geometry? Without it frames are listed, not integrated"]
+        masks = [n for n in self.findings.beside if "mask" in PurePosixPath(n).name.lower() and not n.endswith(".poni")]
+        lines += [f"mask: {_quoted(self.way_to(masks[0]))}"] if len(masks) == 1 else []
+        return lines
+
+    def way_to(self, name: str) -> str:
+        """Write a file's name as it is seen from beamtime.yaml."""
+        return self.way + name
 
     def _time_lines(self, group: Group) -> list[str]:
         if group.problem is not None:
@@ -185,8 +205,8 @@ class _Proposal:
         return [*lines, ""]
 
     def _series_name(self, group: Group, others: Sequence[Group]) -> str:
-        alone = sum(g.technique == group.technique for g in others) == 1
-        return group.technique if alone else self.names[id(group)]
+        alone = sum(_of(g) == _of(group) for g in others) == 1
+        return _of(group) if alone else self.names[id(group)]
 
     def _untold(self) -> list[str]:
         f = self.findings
@@ -205,6 +225,11 @@ class _Proposal:
         if f.truncated:
             lines += [f"# Only the first {f.files} files were looked at."]
         return lines
+
+
+def _of(group: Group) -> str:
+    """Name the technique of a group; that of frames of a diffraction detector is what is made of them."""
+    return "xrd" if group.loader == "xrd-frames" else group.technique
 
 
 def _linked(groups: Sequence[Group]) -> dict[int, Group]:

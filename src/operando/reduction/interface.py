@@ -32,10 +32,13 @@ class Products:
         Product name (`reduced`, `observables`, `cycles` ...) -> Dataset over `time`: exactly the products that were declared.
     state
         For a `forward` reducer: handed to the call on the next frames of the same segment, setup and position.
+    messages
+        What the user should know though it stops nothing, a sentence each: a build prints them with the series' name, by hand they are warnings.
     """
 
     datasets: dict[str, xr.Dataset] = field(default_factory=dict)
     state: Any = None
+    messages: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -196,6 +199,6 @@ def get_reducer(name: str) -> Reducer:
     return reducers()[name]
 
 
-def default_reducer(technique: str) -> Reducer | None:
-    """Find the reducer that runs on a technique when no recipe is named; None if there is none."""
-    return next((r for r in reducers().values() if r.technique == technique and r.default and r.reads in ("frames", "images")), None)
+def default_reducer(technique: str, reads: str = "frames") -> Reducer | None:
+    """Find the reducer that runs on frames of a technique when no recipe is named, or (`images`) that makes them of images; None if there is none."""
+    return next((r for r in reducers().values() if r.technique == technique and r.default and r.reads == reads), None)

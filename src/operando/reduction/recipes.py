@@ -35,10 +35,18 @@ def raw_product(technique: str) -> str:
     return "images" if technique == "images" else "frames"
 
 
-def default_stages(technique: str) -> tuple[Stage, ...]:
-    """Give what runs on a series that names no recipe; empty if nothing does."""
-    made = default_reducer(technique)
-    return (Stage(made, made.recipe.model_validate({"reducer": made.name})),) if made is not None else ()
+def default_stages(technique: str, frames_of: str | None = None) -> tuple[Stage, ...]:
+    """Give what runs on a series that names no recipe; empty if nothing does.
+
+    Parameters
+    ----------
+    technique
+        Of the series.
+    frames_of
+        Of images: technique of the frames that are made of them (attribute `frames_of`).
+    """
+    chain = [default_reducer(technique)] if technique != "images" else [default_reducer(frames_of or "", reads) for reads in ("images", "frames")]
+    return tuple(Stage(made, made.recipe.model_validate({"reducer": made.name})) for made in chain if made is not None)
 
 
 def parse_recipe(
@@ -50,6 +58,7 @@ def parse_recipe(
     ----------
     spec
         One reducer's settings, or `stages:`, a list of such (each a mapping, name or path); a stage reads what the loader or one before it gives.
+        Where the loader gives images and the first stage reads frames, what makes frames of images by default goes before it.
     base
         Folder of beamtime.yaml.
     techniques
@@ -91,6 +100,10 @@ def parse_recipe(
             problems.append(label + str(error).replace("\n", "\n    "))
             failed = True
             continue
+        before = default_reducer(made.technique, "images") if set(available) == {"images"} and made.reads == "frames" else None
+        if before is not None:
+            stages.append(Stage(before, before.recipe.model_validate({"reducer": before.name})))
+            available |= dict.fromkeys(before.products, f"{before.name}, by default")
         label = f"stage {number} ({made.name}): " if chain else f"{made.name}: "
         try:
             stages.append(Stage(made, made.recipe.model_validate(settings, context={"base": base, "read": read})))

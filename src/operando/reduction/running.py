@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import traceback
+import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,6 +66,8 @@ class Run:
     def __init__(self, stage: Stage, where: str) -> None:
         self.stage, self.where = stage, where
         self.states: dict[int, Any] = {}
+        self.messages: list[str] = []
+        self.token = uuid.uuid4().hex  # by which a reducer knows that a batch is not the first
         self.shapes: dict[str, dict[str, str]] = {}
 
     def batch(self, handed: xr.Dataset, raw: xr.Dataset, codes: np.ndarray, rows: np.ndarray) -> dict[str, xr.Dataset]:
@@ -122,6 +127,7 @@ class Run:
                 found += [f"{name!r}: {fault}" for fault in self._faults(made.datasets[name], handed)]
         if found:
             raise self._breach(found, span)
+        self.messages += [str(message) for message in made.messages if message not in self.messages]
         out = {}
         for name in wanted:
             found += [f"{name!r}: {fault}" for fault in self._unlike(name, made.datasets[name])]
@@ -250,6 +256,8 @@ def reduce(
     base: Path | None = None,
     memory: int = _BATCH,
     read: Reader | None = None,
+    folder: str | Path | None = None,
+    workers: int | None = None,
 ) -> dict[str, xr.Dataset]:
     """Reduce a series by hand, by the rules of a build.
 
@@ -267,6 +275,10 @@ def reduce(
         Bytes of frames that are read and handed over at once.
     read
         Reads the measured files that a recipe names; `op.reduce` gives the loaders.
+    folder
+        Of images: where their files lie now, if they were moved.
+    workers
+        Of images: threads that read them; by default as many as there are processors, up to four.
 
     Returns
     -------
@@ -281,7 +293,8 @@ def reduce(
         The series is of another technique or on wall-clock times, or a reducer failed or returned what it may not.
     """
     technique = str(series.attrs.get("technique"))
-    stages = default_stages(technique) if recipe is None else parse_recipe(recipe, base, read=read)
+    known = [technique] if technique == "images" else []
+    stages = default_stages(technique, series.attrs.get("frames_of")) if recipe is None else parse_recipe(recipe, base, known, read=read)
     if not stages:
         raise ConfigError(f"no reducer runs on {technique} by default", hint="name a recipe")
     if series.attrs.get("timezone_source") == "none":
@@ -294,15 +307,22 @@ def reduce(
     given = {"images" if first.reads == "images" else "frames": series}
     out: dict[str, xr.Dataset] = {}
     where = str(series.attrs.get("cell") or technique)
+    pixels = {"folder": None if folder is None else os.fspath(folder), "workers": workers or min(os.cpu_count() or 1, 4)}
     for stage in stages:
-        out |= _reduced(Run(stage, where), (given | out)[stage.reducer.reads], series.attrs.get("about"), memory)
+        run = Run(stage, where)
+        pixels["run"] = run.token
+        out |= _reduced(run, (given | out)[stage.reducer.reads], series.attrs.get("about"), memory, pixels)
+        for message in run.messages:
+            warnings.warn(f"{where}: {message}", UserWarning, stacklevel=2)
     return out
 
 
-def _reduced(run: Run, raw: xr.Dataset, about: Any, memory: int) -> dict[str, xr.Dataset]:
+def _reduced(run: Run, raw: xr.Dataset, about: Any, memory: int, pixels: Mapping[str, Any]) -> dict[str, xr.Dataset]:
     reducer = run.stage.reducer
     handed = raw if reducer.needs_alignment else uncorrected(raw)
     handed = handed.assign_attrs(about=json.dumps(reducer.about_of(json.loads(about or "{}"))))
+    if reducer.reads == "images":
+        handed = handed.assign_attrs(pixels=json.dumps(pixels))
     if reducer.kind == "series":
         return run.whole(handed.copy(deep=True), raw)
     codes = group_codes(handed)

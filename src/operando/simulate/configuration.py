@@ -19,14 +19,12 @@ _SOURCES: dict[str, str] = {
     files: echem/{cell}_*_C01.mpt      # cycling and impedance: they take turns, and the timeline is made of both
 """,
     "xrd": """\
-  detector{suffix}:                          # as the beamline integrates it; the 2D frames lie in xrd/, their geometry in xrd/geometry.poni
-    loader: hdf5-path
-    preset: nexus-nxazint1d
-    files: xrd/processed/{cell}_*_integrated.h5
-    frame_times: {{path: measurement/timestamp, kind: relative}}
-    count_time: '[NXinstrument]/detector/count_time'
+  detector{suffix}:                          # the frames themselves; as the beamline integrates them they lie in xrd/processed (loader hdf5-path)
+    loader: xrd-frames
+    files: xrd/{cell}_*.h5
+    poni: xrd/geometry.poni
+    mask: xrd/mask.npy
     coords:
-      monitor: '[NXmonitor]/data'
       position: measurement/position    # two spots on the cell, in turn; the beam damages spot 1
       ring_current: measurement/ring_current
     clock: {control}    # read off two screens; then found from what it triggered
@@ -81,9 +79,8 @@ _TWO_CLOCKS = """                          # this computer was restarted during 
 
 _LATER = """
 # No loader reads these yet; their files are here all the same:
-#   xrd/A_*.h5   detector frames (NeXus, bitshuffle-LZ4)   raman/   HORIBA LabSpec text
+#   raman/       HORIBA LabSpec text                        ir/      JCAMP-DX single beams and their reference
 #   imaging/     TIFF stack of the electrode's edge, with flat, dark and a log of the frames' times
-#   ir/          JCAMP-DX single beams and their reference
 """
 
 _CELL = """\
@@ -107,7 +104,14 @@ eis:                             # the same files, read as spectra
           reducer: eis
           circuit: L0-R0-ZARC1-ZARC2-Ws1-C1
           names: {{R0: ohmic_resistance, arc_1: interphase, arc_2: charge_transfer, Ws1.R: diffusion_resistance}}""",
-    "xrd": "xrd: {{from: detector{suffix}}}",
+    "xrd": """\
+xrd:
+        from: detector{suffix}
+        recipe:
+          stages:
+            - {{reducer: integrate, points: 900, polarization: 0.99}}    # without it: as many bins as pixels, no polarisation
+            - nmc811-graphite          # whole patterns: phase fractions, lattices, Li content
+            - {{reducer: charge-balance}}    # does the lithium of the patterns follow the charge?""",
     "total": """\
 total:
         from: total_scattering{suffix}

@@ -146,8 +146,11 @@ class Store:
         return out
 
     def raw(self, cell: str, series: str) -> str:
-        """Name the product of a series that its loader gave: `images` or `frames`."""
-        return next((product for product in RAW if self.manifest.of((cell, series, product))), RAW[-1])
+        """Name the product of a series that its loader gave: `images` or `frames`; frames that follow images are none of its."""
+        if self.manifest.of((cell, series, "images")):
+            return "images"
+        frames = self.manifest.of((cell, series, "frames"))
+        return "images" if frames and any("stretch" in entry for entry in frames[0].inputs) else "frames"
 
     # ------------------------------------------------------------- reading
 
