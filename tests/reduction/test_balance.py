@@ -168,6 +168,15 @@ def test_frames_without_a_charge_or_a_fit_are_empty_and_stay() -> None:
     assert np.isnan(out.lithium_from_diffraction[12])
 
 
+def test_a_little_that_is_not_seen_lies_in_its_range() -> None:
+    ds, _ = oxide(share=0.12)
+    ds["lattice_a"][11, 1] = np.nan  # spot 1: below detection there
+    out = balance(ds, {"active_mass": MASS}, layers={"positive": {"x_reference": 0.93}}).sel(layer="positive")
+    sigma = out.lithium_from_diffraction_errors.values
+    assert abs(float(out.lithium_from_diffraction[11] - out.lithium_from_diffraction[[9, 13]].mean())) < 0.02
+    assert sigma[11] == pytest.approx(np.hypot(sigma[13], 0.12 * 0.02 * float(a_of(0.75)) / np.sqrt(3) * 0.8 / 0.07), rel=0.02), "2 % of a, evenly"
+
+
 def test_an_exposure_that_is_half_covered_is_less_sure() -> None:
     ds, _ = oxide()
     coverage = np.ones(80)

@@ -21,13 +21,13 @@ from operando.config import Recipe
 from operando.contract import AlignmentFlag, ConfigError, ContractError
 from operando.reduction.interface import Products, reducer
 from operando.reduction.phases.crystal import Crystal
-from operando.reduction.phases.recipe import PhasesRecipe
+from operando.reduction.phases.recipe import PhaseRecipe, PhasesRecipe
 
 FARADAY = 96485.33212
 """C/mol (exact SI constants, CODATA 2018)."""
 
 _STILL = 0.01  # ions per formula unit that may have moved while the state is still that of the beginning
-_LITTLE = 0.1  # share of a layer's moles that a phase whose lattice was not fitted may have
+_LITTLE = 0.5  # share of a layer's moles that a phase whose lattice was not fitted may have
 _FEW = 5  # frames of a spot below which it gets no slope
 _NO_CHARGE = int(AlignmentFlag.OUTSIDE | AlignmentFlag.UNALIGNED | AlignmentFlag.PAUSE)
 
@@ -75,7 +75,8 @@ class _Content:
     frameworks: np.ndarray
     framework_mass: float
     ion_mass: float
-    starts: dict[str, float] = field(default_factory=dict)
+    starts: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Phase -> lattice parameter by which its x is read, where the recipe puts it, and how far from there it may be (angstrom)."""
 
 
 @reducer(
@@ -172,7 +173,7 @@ def _contents(phases: PhasesRecipe, recipe: BalanceRecipe, wavelength: float) ->
         crystals = {p: Crystal(phases.phases[p].structure, wavelength, phases.b_iso) for p in mine}
         units, mass = _frameworks(name, crystals, curves, numbers, recipe.ion)
         side = settings.electrode or ("negative" if name.lower().startswith(("neg", "anode")) else "positive")
-        starts = {p: float(getattr(phases.phases[p].structure, curves[p][2])) for p in curves}
+        starts = {p: _start(phases.phases[p], curves[p][2]) for p in curves}
         out.append(
             _Content(
                 name,
@@ -228,6 +229,14 @@ def _ions(
     return curves, numbers, lost
 
 
+def _start(phase: PhaseRecipe, follows: str) -> tuple[float, float]:
+    value = float(phase.structure.cell["abc".index(follows)])
+    given = phase.lattice_range
+    if isinstance(given, dict):
+        return value, float(np.ptp(given[follows])) / 2 if follows in given else 0.02 * value
+    return value, given * value
+
+
 def _same(phases: PhasesRecipe, a: str, b: str) -> bool:
     return {s.element for s in phases.phases[a].structure.sites} == {s.element for s in phases.phases[b].structure.sites}
 
@@ -280,12 +289,13 @@ def _from_diffraction(frames: xr.Dataset, content: _Content) -> tuple[np.ndarray
             continue
         x, lattice, follows = content.curves[phase]
         place = column(f"lattice_{follows}", phase)
-        little = part <= _LITTLE * whole  # not seen: what little there is lies where the recipe puts it
-        place = np.where(np.isnan(place) & little, content.starts[phase], place)
+        start, reach = content.starts[phase]
+        held = np.isnan(place) & (part <= _LITTLE * whole)  # not seen: what little there is lies where the recipe puts it, give or take its range
+        place = np.where(held, start, place)
         k = np.clip(np.searchsorted(lattice, place) - 1, 0, lattice.size - 2)
         slope = (x[k + 1] - x[k]) / (lattice[k + 1] - lattice[k])
         ions.append(x[k] + slope * (place - lattice[k]))
-        of_ions.append(np.nan_to_num(np.abs(slope) * column(f"lattice_{follows}_errors", phase)))
+        of_ions.append(np.nan_to_num(np.abs(slope) * np.where(held, reach / np.sqrt(3), column(f"lattice_{follows}_errors", phase))))
         wide_ions.append(np.nan_to_num(np.abs(slope) * column(f"lattice_{follows}_systematic", phase)))
     f, ions_, units = np.array(moles), np.array(ions), content.frameworks[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
