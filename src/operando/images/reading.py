@@ -17,6 +17,7 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _DEPTH = 8  # links and virtual datasets that lead from one to the next
 _SLAB = 1 << 30  # bytes of a chunk of several frames that are kept while its frames are read
 _SLABS: OrderedDict[tuple[Any, ...], np.ndarray] = OrderedDict()
+_SOURCES: OrderedDict[tuple[Any, ...], list[tuple[Any, Any]]] = OrderedDict()
 _LARGEST = 1 << 16  # rows or columns: no detector has more, damaged headers do
 
 
@@ -187,9 +188,14 @@ def _piece(found: Any, path: str, index: int, folder: Any) -> tuple[str, str, in
     """
     import h5py
 
+    stat = os.stat(path)
+    key = (path, stat.st_mtime_ns, stat.st_size, found.name)
+    if key not in _SOURCES:  # there may be thousands
+        _SOURCES[key] = [(source, _bounds(source.vspace)) for source in found.virtual_sources()]
+        while len(_SOURCES) > 4:
+            _SOURCES.popitem(last=False)
     inside: list[tuple[Any, Any, str]] = []
-    for source in found.virtual_sources():
-        bounds = _bounds(source.vspace)
+    for source, bounds in _SOURCES[key]:
         if bounds is None or bounds[0][0] <= index <= bounds[1][0]:
             own = source.file_name == "." or "%" in source.file_name  # a pattern of names: HDF5 fills it in
             inside.append((source, bounds, path if own else _beside(path, source.file_name, folder)))

@@ -170,7 +170,7 @@ def test_a_phase_twice_is_said_to_be_indistinct() -> None:
 
 
 def test_an_unknown_zero_is_in_the_systematic_uncertainty_of_the_lattice() -> None:
-    """d = lambda / 2 sin(theta): a zero error moves a by -a cot(theta) d(theta) on average over the lines."""
+    """D = lambda / 2 sin(theta): a zero error moves a by -a cot(theta) d(theta) on average over the lines."""
     series = _pattern({"NiO": 0.3, "ZnO": 0.7}, {"NiO": NIO, "ZnO": ZNO})
     only = {"background": 0, "b_iso": 0, "texture": 0, "tails": 0.99, "particle_radius": [0, 0.001], "zero": 0.01}
     fixed = _found(series, _recipe(instrument={"refine": ["W"]}, systematics=only)).sel(phase="NiO")
