@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=2 python tests/benchmarks/bench_frames.py [--frames 16] [--rounds 5]
 
 Rounds are interleaved; wall and CPU time per frame, median and spread (lowest to highest): on a busy machine the CPU times tell more.
-pyFAI is given each of its methods without splitting and as many OpenMP threads as the environment says; the best of them is the peer. Memory: peak of a
-process of its own that integrates 50 and 500 frames.
+pyFAI is given each of its methods without splitting and as many OpenMP threads as the environment says; the best of them is the peer.
+Memory: peak of a process of its own that integrates 50 and 500 frames.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -278,6 +279,9 @@ def open_with_fabio(path: str | os.PathLike[str]) -> Any:
     except ImportError:
         raise LoaderError("reading it needs fabio", file=path, hint='pip install "operando[xrd]"') from None
     refuse_impossible(path)
+    said = logging.getLogger("fabio")
+    level = said.level
+    said.setLevel(logging.CRITICAL)  # what it says of damaged files is said again below, once
     try:
         image = fabio.open(os.fspath(path))
         shape = image.data.shape if image.data is not None else ()
@@ -288,6 +292,8 @@ def open_with_fabio(path: str | os.PathLike[str]) -> Any:
             found=f"{type(error).__name__}: {str(error)[:160]}",
             hint="is it complete, and of a format that fabio knows?",
         ) from None
+    finally:
+        said.setLevel(level)
     if len(shape) != 2 or image.data.dtype.kind not in "iufb":
         raise LoaderError("no detector frame", file=path, found=f"{shape} {getattr(image.data, 'dtype', '')}", expected="rows and columns of numbers")
     return image
