@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -17,6 +18,7 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _DEPTH = 8  # links and virtual datasets that lead from one to the next
 _SLAB = 1 << 30  # bytes of a chunk of several frames that are kept while its frames are read
 _SLABS: OrderedDict[tuple[Any, ...], np.ndarray] = OrderedDict()
+_SOURCES: OrderedDict[tuple[Any, ...], list[tuple[Any, Any]]] = OrderedDict()
 _LARGEST = 1 << 16  # rows or columns: no detector has more, damaged headers do
 
 
@@ -187,9 +189,14 @@ def _piece(found: Any, path: str, index: int, folder: Any) -> tuple[str, str, in
     """
     import h5py
 
+    stat = os.stat(path)
+    key = (path, stat.st_mtime_ns, stat.st_size, found.name)
+    if key not in _SOURCES:  # there may be thousands
+        _SOURCES[key] = [(source, _bounds(source.vspace)) for source in found.virtual_sources()]
+        while len(_SOURCES) > 4:
+            _SOURCES.popitem(last=False)
     inside: list[tuple[Any, Any, str]] = []
-    for source in found.virtual_sources():
-        bounds = _bounds(source.vspace)
+    for source, bounds in _SOURCES[key]:
         if bounds is None or bounds[0][0] <= index <= bounds[1][0]:
             own = source.file_name == "." or "%" in source.file_name  # a pattern of names: HDF5 fills it in
             inside.append((source, bounds, path if own else _beside(path, source.file_name, folder)))
@@ -272,6 +279,9 @@ def open_with_fabio(path: str | os.PathLike[str]) -> Any:
     except ImportError:
         raise LoaderError("reading it needs fabio", file=path, hint='pip install "operando[xrd]"') from None
     refuse_impossible(path)
+    said = logging.getLogger("fabio")
+    level = said.level
+    said.setLevel(logging.CRITICAL)  # what it says of damaged files is said again below, once
     try:
         image = fabio.open(os.fspath(path))
         shape = image.data.shape if image.data is not None else ()
@@ -282,6 +292,8 @@ def open_with_fabio(path: str | os.PathLike[str]) -> Any:
             found=f"{type(error).__name__}: {str(error)[:160]}",
             hint="is it complete, and of a format that fabio knows?",
         ) from None
+    finally:
+        said.setLevel(level)
     if len(shape) != 2 or image.data.dtype.kind not in "iufb":
         raise LoaderError("no detector frame", file=path, found=f"{shape} {getattr(image.data, 'dtype', '')}", expected="rows and columns of numbers")
     return image

@@ -190,14 +190,17 @@ def _prepared(frames: xr.Dataset, recipe: Integrate, folder: str | None, referen
         stat = os.stat(images.find(name.partition("::")[0], folder))
         stamps.append((name, stat.st_mtime_ns, stat.st_size))
     shape = tuple(int(n) for n in np.atleast_1d(frames.attrs.get("detector_shape", ())))
-    first = _first_readable(references, folder) if "pixel_mask" in detector else ""
+    own = b""
+    if "pixel_mask" in detector:  # by its content: the next batch may begin in another file
+        mask = images.read_array(f"{_first_readable(references, folder)}::{detector['pixel_mask']}") != 0
+        own = np.packbits(mask).tobytes() if mask.shape == shape else b""
     settings = recipe.model_dump_json(exclude={"normalise", "reference", "beam_dump"})
     with _LOCK:
-        return _build(geometry, json.dumps(detector, sort_keys=True), settings, shape, folder or "", tuple(stamps), first)
+        return _build(geometry, json.dumps(detector, sort_keys=True), settings, shape, folder or "", tuple(stamps), own)
 
 
 def _first_readable(references: list[tuple[str, str, int]], folder: str | None) -> str:
-    """Name the first file that is there: all of a source have the detector's own mask."""
+    """Name the first file that is there: it has the detector's own mask."""
     error: OperandoError | None = None
     for name in dict.fromkeys(file for file, _, _ in references):
         try:
@@ -208,14 +211,15 @@ def _first_readable(references: list[tuple[str, str, int]], folder: str | None) 
 
 
 @functools.lru_cache(2)
-def _build(geometry: str, told: str, settings: str, shape: tuple[int, ...], folder: str, stamps: Any, first: str) -> _Ready:
+def _build(geometry: str, told: str, settings: str, shape: tuple[int, ...], folder: str, stamps: Any, own: bytes) -> _Ready:
     detector, recipe = json.loads(told), Integrate.model_validate_json(settings)
     notes: dict[str, str] = {}
     messages: list[str] = []
     where = folder or None
     masks = [(Path(name).name, images.read_array(name, where)) for name in detector.get("mask", [])]
-    if "pixel_mask" in detector:
-        masks.append(("the detector's pixel_mask", images.read_array(f"{first}::{detector['pixel_mask']}")))
+    if own:
+        packed = np.unpackbits(np.frombuffer(own, np.uint8), count=int(np.prod(shape)))
+        masks.append(("the detector's pixel_mask", packed.reshape(shape)))
     mask = None
     for name, one in masks:
         if one.shape != shape:
