@@ -80,7 +80,40 @@ def phase_fractions(frames: xr.Dataset, recipe: PhasesRecipe, state: _State | No
     places = order[engine.used]
     reduced = _curves(frames, axis, fitted, values, places).assign_coords(time=frames["time"].variable)
     attrs = {"wavelength": float(waves[0]), "wavelength_units": "angstrom", "form_factors": "International Tables (1992); f', f'' by Chantler"}
-    return Products({"observables": observables.assign_attrs(attrs), "reduced": reduced.assign_attrs(attrs)}, state)
+    made = {"observables": observables.assign_attrs(attrs), "reduced": reduced.assign_attrs(attrs)}
+    return Products(made, state, _told(engine, fitted, frames))
+
+
+def _told(engine: Engine, fitted: list[Fitted], frames: xr.Dataset) -> list[str]:
+    """Say what stops nothing and yet should be known: phases that are not told apart, fits that did not end well."""
+    n, names = len(fitted), [p.name for p in engine.phases]
+    where = ""
+    if "position" in frames.coords and frames["position"].dims == ("time",) and np.unique(frames["position"].values).size == 1:
+        where = f" (position {frames['position'].values[0]})"
+    flags = np.array([_frame_flags(one) for one in fitted])
+    said = []
+    together: dict[str, int] = {}
+    for one in fitted:
+        if one.amounts is not None and np.any(one.amounts.correlation > INDISTINCT):
+            key = ", ".join(names[k] for k in np.flatnonzero(one.amounts.correlation > INDISTINCT))
+            together[key] = together.get(key, 0) + 1
+    for key, count in together.items():
+        said.append(
+            f"{count} of {n} frames{where} do not tell {key} apart (correlation above {INDISTINCT:g}): their sum is known, their shares are not"
+        )
+    for flag, words in (
+        ("iteration_cap", "ended at the cap of iterations (max_iterations)"),
+        ("stalled", "stopped before they converged"),
+        ("at_bound", "ended with a parameter at the end of its range"),
+        ("passes_disagree", "gave other fractions forward than backward; the better fit is kept"),
+    ):
+        count = int(np.sum(flags & _FRAME_FLAGS[flag] > 0))
+        if count:
+            said.append(f"{count} of {n} frames{where} {words}: fit_flags")
+    lost = int(np.sum(flags & _FRAME_FLAGS["not_fitted"] > 0))
+    if lost:
+        said.append(f"{lost} of {n} frames{where} are dark, damaged or empty and were not fitted")
+    return said
 
 
 # ------------------------------------------------------------------- what comes out
