@@ -126,7 +126,7 @@ def _copy(example: Path, to: Path) -> None:
 
 
 def draw(store: Path, folder: Path, report: Any, *, progress: Progress | None = None) -> list[Path]:
-    """Draw the figures of the demo as PNG and SVG: the alignment, the classic operando figure, a waterfall along the charge, impedance."""
+    """Draw the figures of the demo as PNG and SVG: the alignment, the classic operando figure, a waterfall along the charge, phases, impedance."""
     from operando.store import open_beamtime
 
     say = progress or Silent()
@@ -139,6 +139,11 @@ def draw(store: Path, folder: Path, report: Any, *, progress: Progress | None = 
         xrd = tree[f"{cell}/xrd/frames"].ds
         if "charge" in xrd.coords and xrd["charge"].notnull().any():
             made["xrd_against_charge"] = lambda: figures.waterfall(xrd, against="charge")
+        if "observables" in tree[f"{cell}/xrd"].children:
+            fits = tree[f"{cell}/xrd/observables"].ds
+            made["phases"] = lambda: figures.observables(tree, cell, "xrd/phase_fraction", "xrd/composition", timezone=report.zone)
+            some = fits.sizes["time"] // 4
+            made["refinement"] = lambda: figures.refinement(xrd, tree[f"{cell}/xrd/reduced"].ds, some, observables=fits, root=True)
     if "eis" in tree[cell].children and "observables" in tree[f"{cell}/eis"].children:
         found = tree[f"{cell}/eis/observables"].ds
         there = [f"eis/{n}" for n in ("ohmic_resistance", "interphase_resistance", "charge_transfer_resistance") if n in found]

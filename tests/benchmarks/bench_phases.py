@@ -147,7 +147,8 @@ def main() -> None:
             peer.stdin.close()
     n = int(single.engine.may.sum()) + 3 + len(single.engine.basis)
     print(
-        f"one wavelength, {single.two_theta.size} channels; ours {n} parameters, easydiffraction {first['version']} ({asked.calculator}) {first['parameters']}"
+        f"one wavelength, {single.two_theta.size} channels; ours {n} parameters, "
+        f"easydiffraction {first['version']} ({asked.calculator}) {first['parameters']}"
     )
     told("ours, warm", mine)
     told("easydiffraction, warm", theirs)
