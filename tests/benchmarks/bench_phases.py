@@ -154,8 +154,8 @@ def main() -> None:
     told("easydiffraction, warm", theirs)
     print(f"ratio of medians: {np.median(theirs) / np.median(mine):.0f}x, spread {min(theirs) / max(mine):.0f} to {max(theirs) / min(mine):.0f}x")
     last = answers[-1]
-    print(f"reduced chi^2 of the last pattern: ours {last['ours_chi2']:.3f}, theirs {last['chi2']:.3f}; a (angstrom): ours "
-          + ", ".join(f"{a:.5f}" for a in last["ours_a"]) + "; theirs " + ", ".join(f"{a:.5f}" for a in last["a"].values()))  # fmt: skip
+    ours, peers = ", ".join(f"{a:.5f}" for a in last["ours_a"]), ", ".join(f"{a:.5f}" for a in last["a"].values())
+    print(f"last pattern: reduced chi^2 ours {last['ours_chi2']:.3f}, theirs {last['chi2']:.3f}; a (angstrom) ours {ours}; theirs {peers}")
 
 
 if __name__ == "__main__":

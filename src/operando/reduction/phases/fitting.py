@@ -48,25 +48,29 @@ def noise_of(intensity: np.ndarray, errors: np.ndarray | None) -> Noise:
     those of integrated counts do, the gain is their ratio, smooth over channels; a fit then expects the variance of what the model says, so that a
     channel that happened to count little does not weigh more.
     """
-    n = intensity.size
-    if errors is None:
-        if np.all(intensity == np.round(intensity)):
+    n, there = intensity.size, np.isfinite(intensity)
+    typical = float(np.mean(np.abs(intensity[there]))) if there.any() else 1.0
+    variance = np.full(n, np.nan) if errors is None else np.asarray(errors, float) ** 2
+    usable = np.isfinite(variance) & (variance > 0) & there
+    if usable.sum() < max(20, there.sum() // 4):  # no errors, or hardly any
+        if np.all(intensity[there] == np.round(intensity[there])):
             return Noise(np.ones(n), np.full(n, 0.5), None)
         bend = intensity[:-2] - 2 * intensity[1:-1] + intensity[2:]  # of variance 6 gain intensity, where no line bends
-        level = np.maximum(intensity[1:-1], 1e-3 * float(np.mean(np.abs(intensity))) + 1e-300)
-        gain = max(float(np.median(bend**2 / (6 * level))) / _MEDIAN_OF_SQUARE, 1e-300)
-        return Noise(np.full(n, gain), np.full(n, gain * 1e-3 * max(float(np.mean(np.abs(intensity))), 1e-300)), None)
-    variance = np.asarray(errors, float) ** 2
-    good = np.isfinite(variance) & (variance > 0) & (intensity > 0)
+        level = np.maximum(intensity[1:-1], 1e-3 * typical + 1e-300)
+        known = np.isfinite(bend)
+        gain = float(np.median(bend[known] ** 2 / (6 * level[known]))) / _MEDIAN_OF_SQUARE if known.any() else 1.0
+        gain = max(gain, 1e-300)
+        return Noise(np.full(n, gain), np.full(n, gain * 1e-3 * max(typical, 1e-300)), None)
+    good = usable & (intensity > 0)
     if good.sum() < max(20, intensity.size // 4):
-        return Noise(np.ones(n), np.ones(n), np.where(variance > 0, variance, np.inf))
+        return Noise(np.ones(n), np.ones(n), np.where(usable, variance, np.inf))
     ratio = np.interp(np.arange(n), np.flatnonzero(good), (variance[good] / intensity[good]))
     smooth = median_filter(ratio, size=31, mode="nearest")
     # relative scatter about the smooth ratio: counts have none but what low counts make
     if np.median(np.abs(ratio / np.maximum(smooth, 1e-300) - 1)) > 0.15:
         least = np.median(variance[good]) * 1e-4
-        return Noise(smooth, np.full(n, least), np.where(np.isfinite(variance) & (variance > 0), np.maximum(variance, least), np.inf))
-    return Noise(smooth, smooth * max(float(np.median(intensity)) * 1e-3, 1e-300), None)
+        return Noise(smooth, np.full(n, least), np.where(usable, np.maximum(variance, least), np.inf))
+    return Noise(smooth, smooth * max(float(np.median(intensity[there])) * 1e-3, 1e-300), None)
 
 
 def solve_linear(rows: np.ndarray, weights: np.ndarray, y: np.ndarray, positive: int) -> tuple[np.ndarray, np.ndarray]:
