@@ -187,3 +187,42 @@ def test_units_do_not_matter(scale: float, shift: float, stretch: float, seed: i
     np.testing.assert_allclose(other.area / scale / stretch, base.area, atol=0.05 * float(np.nanmax(base.errors["area"])))
     np.testing.assert_allclose(other.errors["position"] / stretch, sure, rtol=0.02)
     np.testing.assert_allclose(other.goodness, base.goodness, rtol=1e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    kind=st.sampled_from(["noise", "zeros", "spikes", "huge", "tiny", "negative", "steps"]),
+    holes=st.floats(0, 0.9),
+    errors=st.sampled_from([None, "root", "zero", "constant", "wild"]),
+    doublet=st.sampled_from([None, Doublet(1.0025, 0.5, True), Doublet(1.0025, 0.5, False)]),
+)
+def test_whatever_comes_in_ends_and_says_how(seed: int, kind: str, holes: float, errors: str | None, doublet: Doublet | None) -> None:
+    rng = np.random.default_rng(seed)
+    y = {
+        "noise": rng.standard_normal((4, X.size)),
+        "zeros": np.zeros((4, X.size)),
+        "spikes": np.where(rng.random((4, X.size)) < 0.05, 1e9, 1.0),
+        "huge": 1e300 * rng.random((4, X.size)),
+        "tiny": 1e-300 * rng.random((4, X.size)),
+        "negative": -rng.poisson(50, (4, X.size)).astype(float),
+        "steps": np.repeat(rng.integers(0, 100, (4, 1)), X.size, axis=1) * (X > 5.5),
+    }[kind].astype(float)
+    sigma = {
+        None: None,
+        "root": np.sqrt(np.abs(y)),
+        "zero": np.zeros_like(y),
+        "constant": np.full_like(y, 3.0),
+        "wild": 10.0 ** rng.uniform(-12, 12, y.shape),
+    }[errors]
+    y[rng.random(y.shape) < holes] = rng.choice([np.nan, np.inf, -np.inf])
+    two = [Line("a", 5.2, 5.45, (5, 6), 0.1), Line("b", 5.5, 5.8, (5, 6), 0.1, eta=0.5)]
+    found = fit_lines(X, y, sigma, two, doublet=doublet, counts=bool(seed % 2))
+    known = found.flags
+    assert ((known >= 0) & (known < 32)).all()
+    places = found.position[np.isfinite(found.position)]
+    assert ((places >= 5.2) & (places <= 5.8)).all()
+    gone = (known & LineFlag.NOT_FITTED) != 0
+    assert np.isnan(found.area[gone]).all()
+    assert np.isnan(found.position[(known & LineFlag.NOT_SIGNIFICANT) != 0]).all()
+    assert not (found.errors["area"] < 0).any()

@@ -24,6 +24,7 @@ import numpy as np
 from operando.contract import ContractError
 from operando.reduction.pseudo_voigt import kernel
 
+_HUGE = 1e100  # what is larger is no intensity, and what is smaller than its inverse is nothing: their squares are no numbers
 _EVEN = 0.15  # relative scatter of errors^2 / intensity below which the errors are those of counts
 
 
@@ -156,7 +157,9 @@ def fit_lines(
                 expected=f"at least {3 + 4 * len(mine)}",
                 hint="correct the range, or its unit",
             )
-        y = np.ascontiguousarray(intensity[:, inside], float)
+        y = np.array(intensity[:, inside], float)
+        y[~(np.abs(y) < _HUGE)] = np.nan
+        y[np.abs(y) < 1 / _HUGE] = 0.0
         gain, given = _noise(y, None if errors is None else np.asarray(errors[:, inside], float))
         step = float(np.median(np.diff(grid)))
         limits = np.array([[m.low, m.high, 0.8 * step, grid[-1] - grid[0], m.fwhm, -1.0 if m.eta is None else m.eta] for m in mine])
@@ -192,14 +195,14 @@ def _noise(y: np.ndarray, errors: np.ndarray | None) -> tuple[np.ndarray, np.nda
     if errors is None:
         return gain, given
 
-    variance = errors**2
+    with np.errstate(over="ignore"):
+        variance = errors**2
     sure = np.isfinite(variance) & (variance > 0)
     good = sure & (y > 0)
     for k in range(len(y)):
         ratio = variance[k, good[k]] / y[k, good[k]]
-        middle = float(np.median(ratio)) if ratio.size else np.nan
         if ratio.size >= max(5, y.shape[1] // 4) and _unevenness(ratio) < min(_EVEN, _unevenness(variance[k, good[k]])):
-            gain[k] = middle
+            gain[k] = float(np.median(ratio))
             gain[k, good[k]] = ratio
         elif sure[k].any():
             given[k] = np.where(sure[k], np.maximum(variance[k], 1e-4 * np.median(variance[k, sure[k]])), np.inf)
@@ -211,4 +214,4 @@ def _noise(y: np.ndarray, errors: np.ndarray | None) -> tuple[np.ndarray, np.nda
 def _unevenness(values: np.ndarray) -> float:
     """Median relative deviation from the median (1)."""
     middle = float(np.median(values))
-    return float(np.median(np.abs(values / middle - 1)))
+    return float(np.median(np.abs(values / middle - 1))) if middle > 0 and np.isfinite(values).all() else np.inf
