@@ -95,7 +95,13 @@ def reader_of(base: Path) -> Reader:
 
 
 def reduce(
-    series: xr.Dataset, recipe: str | Path | Mapping[str, Any] | None = None, *, base: Path | None = None, memory: int = 250_000_000
+    series: xr.Dataset,
+    recipe: str | Path | Mapping[str, Any] | None = None,
+    *,
+    base: Path | None = None,
+    memory: int = 250_000_000,
+    folder: str | Path | None = None,
+    workers: int | None = None,
 ) -> dict[str, xr.Dataset]:
     """Reduce a series by hand, by the rules of a build; files that the recipe names are read with their loaders.
 
@@ -109,6 +115,10 @@ def reduce(
         Folder in which recipes and the files that they name are looked for; by default the present one.
     memory
         Bytes of frames that are read and handed over at once.
+    folder
+        Of images: where their files lie now, if they were moved.
+    workers
+        Of images: threads that read them; by default as many as there are processors, up to four.
 
     Returns
     -------
@@ -124,4 +134,4 @@ def reduce(
     LoaderError
         A file that the recipe names cannot be read.
     """
-    return reduce_series(series, recipe, base=base, memory=memory, read=reader_of(base or Path.cwd()))
+    return reduce_series(series, recipe, base=base, memory=memory, read=reader_of(base or Path.cwd()), folder=folder, workers=workers)

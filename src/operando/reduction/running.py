@@ -313,7 +313,7 @@ def reduce(
         pixels["run"] = run.token
         out |= _reduced(run, (given | out)[stage.reducer.reads], series.attrs.get("about"), memory, pixels)
         for message in run.messages:
-            warnings.warn(f"{where}: {message}", UserWarning, stacklevel=2)
+            warnings.warn(f"{where}: {message}", UserWarning, stacklevel=3)
     return out
 
 
