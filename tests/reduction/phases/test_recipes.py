@@ -16,7 +16,7 @@ from operando.reduction.phases.crystal import Crystal, Structure
 from operando.reduction.phases.engine import Engine
 
 CU = 1.5406  # angstrom
-NAMES = [name for name in recipe_names() if read_recipe(name)["reducer"] == "phase-fractions"]
+NAMES = [name for name in recipe_names() if read_recipe(name).get("reducer") == "phase-fractions"]
 
 # 2theta (degrees) at Cu K-alpha 1 as published for such materials, on cards of the powder diffraction file and in the papers of the recipes, rounded
 LINES = {
