@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import runpy
 import sys
 import types
@@ -240,3 +241,12 @@ def test_the_command(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         with pytest.raises(SystemExit) as stopped:
             main(["export", str(store), "A/xrd", "-o", str(out), "--format", "xye", "--frames", wrong])
         assert stopped.value.code == 2
+
+
+def test_polarisation_that_integration_took_off_is_not_taken_off_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for factor, expected in ((0.99, "1.0"), (None, "0.99")):
+        recipe = json.dumps({"reducer": "integrate", "polarization": factor})
+        made(monkeypatch, counts(1, wavelength=0.5).assign_attrs(recipe=recipe))
+        written = export_patterns("x.nxs", "A/x y", tmp_path / str(factor))
+        assert written.instrument is not None
+        assert f"Polariz.:{expected}" in written.instrument.read_text().splitlines()

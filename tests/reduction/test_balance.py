@@ -303,6 +303,7 @@ def test_a_line_knows_of_noise_that_hangs_together() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*do not tell NMC811")  # where the rest passes the lattice of what lags, no pattern can
 def test_a_few_frames_of_the_example_through_the_whole_chain(root: Path) -> None:
     """Patterns, whole-pattern fits, balance: some frames of each spot against truth.json."""
     truth = json.loads((root / "example_beamtime/truth.json").read_text())["cells"]["A"]["series"]["xrd"]
