@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.optimize import curve_fit
 
 import operando as op
 from operando.contract import ConfigError, ContractError, series
@@ -192,3 +194,31 @@ def test_a_measured_doublet_gives_the_angles_of_corundum(shared_data: Path) -> N
     assert shift.std() < 0.01, "which is the same for all lines"
     assert (both.fwhm < one.fwhm).all()
     assert (both.goodness_of_fit < 0.7 * one.goodness_of_fit).values[0, 2], "at 68 degrees the two are apart"
+
+
+@pytest.mark.real_data
+def test_a_measured_series_is_fitted_as_by_a_general_fit(shared_data: Path, tmp_path: Path) -> None:
+    """Seventeen patterns of CuCr2O4 on heating, 11-BM, from the tutorials of GSAS-II: its strongest line against scipy, frame by frame."""
+    with zipfile.ZipFile(shared_data / "xrd1d/gsas2_SeqTut/SeqTut.zip") as packed:
+        packed.extractall(tmp_path, [name for name in packed.namelist() if name.endswith(".fxye")])
+    frames = op.load(sorted(tmp_path.rglob("*.fxye")), "xrd-1d", start="2000-01-01T00:00:00Z", timezone="UTC")
+    recipe = {"reducer": "peaks", "unit": "two_theta", "peaks": {"a": {"range": [9.26, 9.34], "window": [9.2, 9.4], "fwhm": 0.01}}}
+    out = op.reduce(frames, recipe)["peaks"].sel(peak="a")
+    assert frames.sizes["time"] == 17
+    assert (out.peak_flags == 0).all()
+    x = frames.two_theta.values
+    inside = (x >= 9.2) & (x <= 9.4)
+
+    def model(t: np.ndarray, a: float, b: float, area: float, p: float, w: float, eta: float) -> np.ndarray:
+        u = ((t - p) / w) ** 2
+        return np.asarray(
+            a + b * (t - 9.3) + area / w * (eta * 2 / np.pi / (1 + 4 * u) + (1 - eta) * np.sqrt(4 * np.log(2) / np.pi) * np.exp(-4 * np.log(2) * u))
+        )
+
+    for k in range(17):
+        y, sigma = frames.intensity.values[k, inside], frames.intensity_errors.values[k, inside]
+        peer, _ = curve_fit(model, x[inside], y, p0=[float(y.min()), 0, float(y.max()) * 0.01, 9.3, 0.01, 0.5], sigma=sigma)
+        for j, name in ((3, "position_two_theta"), (2, "area"), (4, "fwhm")):
+            assert abs(float(out[name][k]) - peer[j]) < 1.0 * float(out[f"{name}_errors"][k]), (k, name)
+    assert np.ptp(out.d_spacing.values) < 1e-3
+    assert (out.d_spacing_errors < 5e-5).all()
