@@ -336,9 +336,7 @@ def _balance(
     x, sigma, wide = _from_diffraction(frames, content)
     charge, of_charge = _charge(frames)
     if not np.isfinite(x * charge).any():
-        raise ContractError(
-            f"no frame has both a fit of {content.name} and a charge", hint="the electrochemistry has not arrived, or the clock is far off"
-        )
+        return _nothing((x, sigma, wide), spots, f"{content.name}: no frame has both a fit and a charge yet")
     settings, sign = content.settings, content.sign
     mass = settings.mass or (about.get("active_mass") if sign < 0 or only else None)
     reference, of_reference = _reference(x, sigma, charge, settings)
@@ -350,10 +348,8 @@ def _balance(
         slopes = [line_through(charge[which == k], x[which == k], sigma[which == k]) for k in range(spots.size)]
         good = [k for k, s in enumerate(slopes) if s is not None and sign * s[0] > 3 * s[1]]
         if not good:
-            raise ConfigError(
-                f"how much {content.name} there is is not known, and its patterns do not follow the charge",
-                hint="active_mass: in about:, or mass: (mg) of the layer",
-            )
+            why = "its mass is not known (active_mass: in about:, or mass: of the layer), and its patterns do not follow the charge"
+            return _nothing((x, sigma, wide), spots, f"{content.name}: {why}")
         best = max(good, key=lambda k: abs(slopes[k][0]))  # type: ignore[index]
         per_charge = slopes[best][0]  # type: ignore[index]
         scale = f"its mass is not known: scale fitted{f' to spot {spots[best]}' if spots.size > 1 else ''}"
@@ -376,6 +372,17 @@ def _balance(
     ds["x_reference_errors"] = ((), of_reference, {"units": "1", "long_name": f"1 sigma of {what}"})
     name = content.name if mass is not None else f"{content.name} ({scale})"
     return ds, f"{name}: {'; '.join(words) or 'too few frames for a slope'}"
+
+
+def _nothing(seen: tuple[np.ndarray, ...], spots: np.ndarray, why: str) -> tuple[xr.Dataset, str]:
+    """Give what the patterns show where it cannot be held against a charge, and the reason."""
+    n = seen[0].size
+    ds = _dataset(seen, (np.full(n, np.nan), np.full(n, np.nan)), np.full((4, spots.size), np.nan), spots)
+    ds.attrs["scale"] = "not known"
+    what = "ions per formula unit at charge 0"
+    ds["x_reference"] = ((), np.nan, {"units": "1", "long_name": what, "ancillary_variables": "x_reference_errors"})
+    ds["x_reference_errors"] = ((), np.nan, {"units": "1", "long_name": f"1 sigma of {what}"})
+    return ds, why
 
 
 def _in_words(who: str, slope: float, sigma: float, n: int) -> str:
