@@ -181,7 +181,8 @@ NOTHING = {
 @pytest.mark.parametrize("name", list(NOTHING))
 @pytest.mark.parametrize("frame", [0, 2])
 def test_a_frame_that_says_nothing_is_nan_and_the_others_are_fitted(name: str, frame: int, good: xr.Dataset) -> None:
-    out = op.reduce(spoilt(good, frame, NOTHING[name]), recipe())["observables"]
+    with pytest.warns(UserWarning, match="1 of 5 frames are dark, damaged or empty"):
+        out = op.reduce(spoilt(good, frame, NOTHING[name]), recipe())["observables"]
     others = np.arange(5) != frame
     assert np.isnan(out.phase_fraction.values[frame]).all()
     assert out.fit_flags.values[frame] & _mask(out, "not_fitted")
@@ -206,6 +207,7 @@ ODD = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*1 of 5 frames:UserWarning")  # how its fit ended
 @pytest.mark.parametrize("name", list(ODD))
 def test_an_odd_frame_ends_and_does_not_disturb_the_others(name: str, good: xr.Dataset) -> None:
     series = spoilt(good.drop_vars("intensity_errors") if name in ("huge", "tiny") else good, 2, ODD[name])
@@ -223,7 +225,8 @@ def test_an_odd_frame_ends_and_does_not_disturb_the_others(name: str, good: xr.D
 def test_a_series_of_which_nothing_can_be_fitted(good: xr.Dataset) -> None:
     empty = good.copy(deep=True)
     empty["intensity"].values[:] = np.nan
-    out = op.reduce(empty, recipe())
+    with pytest.warns(UserWarning, match="5 of 5 frames are dark, damaged or empty"):
+        out = op.reduce(empty, recipe())
     assert np.isnan(out["observables"].phase_fraction).all()
     assert np.isnan(out["reduced"].residual).all()
     assert (out["observables"].fit_flags.values & _mask(out["observables"], "not_fitted")).all()
@@ -247,7 +250,9 @@ def test_the_order_of_channels_does_not_matter(good: xr.Dataset) -> None:
 
 
 def test_the_same_phase_twice_is_said_to_be_indistinct(good: xr.Dataset) -> None:
-    out = op.reduce(good, recipe(phases={"Ni": {"structure": NICKEL}, "NiO": {"structure": OXIDE}, "again": {"structure": OXIDE}}))["observables"]
+    phases = {"Ni": {"structure": NICKEL}, "NiO": {"structure": OXIDE}, "again": {"structure": OXIDE}}
+    with pytest.warns(UserWarning, match="do not tell NiO, again apart"):
+        out = op.reduce(good, recipe(phases=phases))["observables"]
     both = out.sel(phase=["NiO", "again"])
     assert (out.fit_flags.values & _mask(out, "indistinct")).all()
     assert (both.phase_correlation > 0.95).all()
