@@ -1,0 +1,153 @@
+"""What all plots share: a time axis in hours, a view whose left button moves the cursor, and dress by palette."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyqtgraph as pg
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import QApplication, QWidget
+
+from napari_operando.session import Session
+from napari_operando.theme import Palette
+
+LEFT, RIGHT = 58, 56
+"""Widths of the axes left and right of every strip, equal so that all times stand above each other."""
+
+_UNITS = ((1.0, "s", 120.0), (60.0, "min", 2 * 3600.0), (3600.0, "h", 10 * 86400.0), (86400.0, "d", np.inf))
+
+
+class HoursAxis(pg.AxisItem):
+    """Seconds, written as s, min, h or days by how much is shown."""
+
+    def __init__(self, orientation: str = "bottom") -> None:
+        super().__init__(orientation)
+        self.enableAutoSIPrefix(False)
+        self._unit = (3600.0, "h")
+
+    def _chosen(self, low: float, high: float) -> tuple[float, str]:
+        return next((size, name) for size, name, most in _UNITS if high - low <= most)
+
+    def tickValues(self, minVal: float, maxVal: float, size: float) -> Any:
+        """Place ticks at round numbers of the unit shown."""
+        factor, name = self._chosen(minVal, maxVal)
+        if (factor, name) != self._unit:
+            self._unit = (factor, name)
+            self.setLabel(self.text())
+        found = super().tickValues(minVal / factor, maxVal / factor, size)
+        return [(spacing * factor, [v * factor for v in values]) for spacing, values in found]
+
+    def tickStrings(self, values: Any, scale: float, spacing: float) -> list[str]:
+        """Write them in the unit shown."""
+        factor = self._unit[0]
+        return [str(s) for s in super().tickStrings([v / factor for v in values], scale, spacing / factor)]
+
+    def text(self) -> str:
+        """What stands beside the axis."""
+        return f"time since the start ({self._unit[1]})"
+
+
+class TimeView(pg.ViewBox):
+    """Left button: the cursor; with Shift: a region; middle button: pan; right button and wheel: zoom (the wheel with Ctrl zooms the other axis)."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(enableMenu=False)
+        self.session = session
+        self.setMouseEnabled(x=True, y=True)
+        self._anchor: float | None = None
+
+    def _time(self, event: Any, position: Any = None) -> float:
+        return float(self.mapSceneToView(event.scenePos() if position is None else position).x())
+
+    def mouseClickEvent(self, event: Any) -> None:
+        """Put the cursor there; a double click shows everything."""
+        if event.button() == Qt.MouseButton.LeftButton:
+            event.accept()
+            if event.double():
+                self.setXRange(self.session.timeline.begin, self.session.timeline.end, padding=0.01)
+            else:
+                self.session.time = self._time(event)
+
+    def mouseDragEvent(self, event: Any, axis: int | None = None) -> None:
+        """Move the cursor, or select a region."""
+        if event.button() != Qt.MouseButton.LeftButton or axis is not None:
+            super().mouseDragEvent(event, axis=axis)
+            return
+        event.accept()
+        if event.modifiers() & Qt.KeyboardModifier.ShiftModifier:
+            self.session.select(self._time(event, event.buttonDownScenePos()), self._time(event))
+        else:
+            self.session.time = self._time(event)
+
+    def wheelEvent(self, event: Any, axis: int | None = None) -> None:
+        """Zoom time; with Ctrl the other axis."""
+        across = bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier)
+        super().wheelEvent(event, axis=axis if axis is not None else int(across))
+
+
+def dress(plot: pg.PlotItem, palette: Palette, *, grid: bool = False) -> None:
+    """Give axes and titles the palette's colours."""
+    for name in ("left", "bottom", "right", "top"):
+        axis = plot.getAxis(name)
+        axis.setPen(pg.mkPen(palette.faint))
+        axis.setTextPen(pg.mkPen(palette.foreground))
+        axis.setStyle(tickTextOffset=3)
+        font = QApplication.font()
+        font.setPointSizeF(8.0)
+        axis.setTickFont(font)
+        axis.label.setDefaultTextColor(pg.mkColor(palette.foreground))
+    if grid:
+        plot.showGrid(x=True, y=True, alpha=0.12)
+
+
+def axis_label(axis: pg.AxisItem, text: str) -> None:
+    """Put a label on an axis, without the prefixes that pyqtgraph would invent."""
+    axis.enableAutoSIPrefix(False)
+    axis.setLabel(text, **{"font-size": "8pt"})
+
+
+def finite_range(*arrays: np.ndarray | None, margin: float = 0.06) -> tuple[float, float] | None:
+    """Give a range that holds every finite number, or None without any."""
+    low, high = np.inf, -np.inf
+    for values in arrays:
+        if values is not None and len(values):
+            good = values[np.isfinite(values)]
+            if len(good):
+                low, high = min(low, float(good.min())), max(high, float(good.max()))
+    if not np.isfinite(low):
+        return None
+    width = (high - low) or abs(high) * 0.1 or 1.0
+    return low - margin * width, high + margin * width
+
+
+class Keys(QObject):
+    """Keys of the window that work wherever the focus is in a widget, except while text is typed."""
+
+    def __init__(self, widget: QWidget, actions: dict[str, Any]) -> None:
+        super().__init__(widget)
+        self.actions = {QKeySequence(key).toString(): action for key, action in actions.items()}
+        self.watch(widget)
+
+    def watch(self, widget: QWidget) -> None:
+        """Listen to a widget and all in it."""
+        for one in (widget, *widget.findChildren(QWidget)):
+            one.removeEventFilter(self)
+            one.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Take the keys that are ours."""
+        if event.type() != QEvent.Type.KeyPress:
+            return False
+        from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QLineEdit
+
+        if isinstance(watched, QLineEdit | QAbstractSpinBox | QComboBox):
+            return False
+        modifiers = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
+        pressed = QKeySequence(int(event.key()) | int(getattr(modifiers, "value", modifiers))).toString()
+        action = self.actions.get(pressed)
+        if action is None:
+            return False
+        action()
+        return True

@@ -1,0 +1,197 @@
+"""The spectrum at the cursor, at the events A and B, their difference, and the mean over the region."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyqtgraph as pg
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_operando.panels.plots import axis_label, dress
+from napari_operando.reading import Cell, Spectra
+from napari_operando.session import Session
+from napari_operando.theme import Palette
+from napari_operando.work import Work
+
+_QUICK = 48
+"""Frames whose mean is taken without leaving the window's thread."""
+
+
+class SpectrumPanel(QWidget):
+    """Spectra of the active series; of the first series with spectra where the active one has none."""
+
+    title = "Spectrum"
+
+    def __init__(self, session: Session, cell: Cell, palette: Palette, work: Work, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.session, self.cell, self.work = session, cell, work
+        self.graphics = pg.GraphicsLayoutWidget(parent=self)
+        self.plot = self.graphics.addPlot(0, 0)
+        self.below = self.graphics.addPlot(1, 0)
+        self.below.setXLink(self.plot)
+        self.legend = self.plot.addLegend(offset=(-8, 6), verSpacing=-4)
+        self.curves = {name: self.plot.plot([], [], connect="finite") for name in ("mean", "A", "B", "cursor")}
+        self.difference = self.below.plot([], [], connect="finite")
+        self.zero = pg.InfiniteLine(0, angle=0)
+        self.below.addItem(self.zero, ignoreBounds=True)
+        for plot in (self.plot, self.below):
+            plot.setMenuEnabled(False)
+            plot.getAxis("left").setWidth(62)
+        self.graphics.ci.layout.setRowStretchFactor(0, 3)
+        self.graphics.ci.layout.setRowStretchFactor(1, 2)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.graphics)
+        self.shown: dict[str, tuple[int, np.ndarray]] = {}
+        self.region_mean: tuple[object, np.ndarray, int] | None = None
+        self.message = ""
+        self._key = ""
+        self._drawn: object = None
+        for signal in (session.time_changed, session.marks_changed, session.region_changed, session.selection_changed, session.cell_changed):
+            signal.connect(self.refresh)
+        self.dress(palette)
+
+    @property
+    def spectra(self) -> Spectra | None:
+        """What is shown."""
+        found = self.cell.spectra
+        return found.get(self.session.active) or found.get(self._key) or next(iter(found.values()), None)
+
+    def show_cell(self, cell: Cell) -> None:
+        """Show another cell."""
+        self.cell, self._drawn, self._key = cell, None, ""
+        self.refresh()
+
+    def showEvent(self, event: object) -> None:
+        """Draw what happened while it was hidden."""
+        super().showEvent(event)
+        self.refresh()
+
+    def refresh(self, *_: object) -> None:
+        """Draw, if it can be seen and something else is to be seen."""
+        if not self.isVisible():
+            return
+        one = self.spectra
+        self.message = "" if one else "This store holds no spectra."
+        if one is None:
+            for curve in (*self.curves.values(), self.difference):
+                curve.setData([], [])
+            self.plot.setTitle(self.message)
+            return
+        times = self.session.timeline.frames[one.key]
+        frames = {"cursor": times.at(self.session.time)}
+        frames |= {name: times.at(at) for name, at in self.session.marks.items()}
+        wanted = (one.key, {k: f.index for k, f in frames.items()}, {k: f.stale for k, f in frames.items()}, self.session.region if self.session.mean else None)
+        wanted = (*wanted, self.session.difference, id(times))
+        if wanted == self._drawn:
+            return
+        changed = one.key != self._key
+        self._drawn, self._key = wanted, one.key
+        if changed:
+            axis_label(self.plot.getAxis("left"), one.label)
+            axis_label(self.below.getAxis("bottom"), one.axis_label)
+            axis_label(self.plot.getAxis("bottom"), one.axis_label)
+            self.plot.enableAutoRange()
+        self.shown = {}
+        said = []
+        for name, frame in frames.items():
+            if frame.gap:
+                continue
+            try:
+                self.shown[name] = (frame.index, one.spectrum(frame.index))
+            except Exception as error:  # one frame that cannot be read leaves the others
+                said.append(f"frame {frame.index} cannot be read: {str(error).splitlines()[0]}")
+        if frames["cursor"].gap:
+            said.append(f"{one.key}: no frame at the cursor")
+        elif "cursor" in self.shown and not np.isfinite(self.shown["cursor"][1]).any():
+            said.append(f"frame {frames['cursor'].index}: nothing but NaN")
+        self.message = "; ".join(said)
+        self._draw(one, stale=frames["cursor"].stale)
+        self._mean(one)
+
+    def _draw(self, one: Spectra, *, stale: bool) -> None:
+        p = self.palette
+        self.legend.clear()
+        for name, curve in self.curves.items():
+            if name not in self.shown:
+                curve.setData([], [])
+                continue
+            index, values = self.shown[name]
+            curve.setData(one.axis, values)
+            at = (one.begin[index] + one.end[index]) / 7200
+            words = {"cursor": f"#{index}  {at:.3f} h", "mean": f"mean of {index} frames"}.get(name, f"{name}  #{index}  {at:.3f} h")
+            self.legend.addItem(curve, words)
+        self.curves["cursor"].setPen(pg.mkPen(p.faint if stale else p.cursor, width=1.2))
+        self.legend.setLabelTextColor(p.foreground)
+        both = {"A", "B"} <= self.shown.keys()
+        show = self.session.difference
+        self.below.setVisible(show)
+        self.plot.getAxis("bottom").showLabel(not show)
+        if show:
+            gap = self.shown["A"][1] - self.shown["B"][1] if both else np.full(len(one.axis), np.nan)
+            self.difference.setData(one.axis, gap)
+            self.below.enableAutoRange("y")
+            axis_label(self.below.getAxis("left"), "A - B" if both else "A - B: mark A and B")
+        self.plot.setTitle(self.message or None, color=p.faint, size="8pt")
+
+    def _mean(self, one: Spectra) -> None:
+        """Take the mean over the region, beside the window where it takes long."""
+        region = self.session.region
+        if not self.session.mean or region is None:
+            return
+        times = self.session.timeline.frames[one.key]
+        key = (one.key, region, id(times))
+        if self.region_mean is None or self.region_mean[0] != key:
+            frames = times.within(*region)
+            if not len(frames):
+                self.plot.setTitle(f"{one.key}: no frame in the region", color=self.palette.faint, size="8pt")
+                return
+            if len(frames) > _QUICK:
+
+                def done(found: tuple[np.ndarray, int]) -> None:
+                    self.region_mean = (key, *found)
+                    self._drawn = None
+                    self.refresh()
+
+                self.work.run("mean", lambda: one.mean(frames), done, lambda e: self.plot.setTitle(str(e)), what=f"mean of {len(frames)} frames")
+                return
+            try:
+                self.region_mean = (key, *one.mean(frames))
+            except Exception as error:
+                self.plot.setTitle(str(error).splitlines()[0], color=self.palette.faint, size="8pt")
+                return
+        self.shown["mean"] = (self.region_mean[2], self.region_mean[1])
+        self._draw(one, stale=bool(self._drawn and self._drawn[2].get("cursor")))  # type: ignore[index]
+
+    def dress(self, palette: Palette) -> None:
+        """Take a palette's colours."""
+        self.palette = palette
+        self.graphics.setBackground(palette.background)
+        for plot in (self.plot, self.below):
+            dress(plot, palette, grid=True)
+        for name, colour in (("A", palette.first), ("B", palette.second), ("mean", palette.mean), ("cursor", palette.cursor)):
+            self.curves[name].setPen(pg.mkPen(colour, width=1.2))
+        self.difference.setPen(pg.mkPen(palette.difference, width=1.2))
+        self.zero.setPen(pg.mkPen(palette.faint))
+        self._drawn = None
+        self.refresh()
+
+    def table(self) -> dict[str, np.ndarray]:
+        """Give what is drawn as columns."""
+        one = self.spectra
+        if one is None or not self.shown:
+            return {}
+        out = {one.axis_label: one.axis}
+        for name, (index, values) in self.shown.items():
+            out[f"{name} ({'frames averaged: ' if name == 'mean' else 'frame '}{index})"] = values
+            errors = one.errors(index) if name != "mean" else None
+            if errors is not None:
+                out[f"{name} errors (frame {index})"] = errors
+        if self.session.difference and {"A", "B"} <= self.shown.keys():
+            out["A - B"] = self.shown["A"][1] - self.shown["B"][1]
+        return out
+
+    def close_panel(self) -> None:
+        """Hear of nothing any more."""
+        s = self.session
+        for signal in (s.time_changed, s.marks_changed, s.region_changed, s.selection_changed, s.cell_changed):
+            signal.disconnect(self.refresh, missing_ok=True)
