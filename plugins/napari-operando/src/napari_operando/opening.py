@@ -43,7 +43,7 @@ def view(store: str | os.PathLike[str], *, cell: str | None = None, images: Iter
         raise op.OperandoError("there is no screen to show it on", hint="run it on a desktop, with ssh -X, or under xvfb-run")
     import napari
 
-    viewer = napari.Viewer(title=f"operando: {stored.path.name}")
+    viewer = napari.Viewer(title=f"operando: {stored.path.name}", show_welcome_screen=False)
     open_window(viewer, stored, cell=cell)
     napari.run()
 

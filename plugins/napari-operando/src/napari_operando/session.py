@@ -183,10 +183,10 @@ class Session:
             self._marks, self._region = {}, None
         self._time = timeline.snap(float((moment - timeline.origin) / np.timedelta64(1, "ns")) / 1e9)
         if other:
-            self.cell_changed.emit()
+            self.cell_changed.emit()  # alone: whoever hears it takes everything anew
         else:
             self.selection_changed.emit()
-        self.time_changed.emit(self._time)
+            self.time_changed.emit(self._time)
 
     # ------------------------------------------------------------------ marks and region
 

@@ -123,7 +123,7 @@ class FrameTimes:
             nearer = (to_right < to_left) | ((to_right == to_left) & (np.abs(self.middle[right] - times) < np.abs(self.middle[left] - times)))
             at = np.where(nearer, right, left)
             age = np.where(nearer, to_right, to_left)
-        shown = age <= self.max_age  # also False where the moment is NaN
+        shown = (age <= self.max_age) & (age < np.inf)  # both False where the moment is NaN
         return np.where(shown, self.frames[at], GAP), np.where(shown, age, np.inf)
 
     def _distance(self, at: np.ndarray, times: np.ndarray) -> np.ndarray:

@@ -59,7 +59,8 @@ class Window(QObject):
         self.layers: dict[str, Any] = {}
         self.views: dict[str, TimeView] = {}
         self._opacity: dict[str, float] = {}
-        self._last: dict[str, int] = {}
+        self._faded: set[str] = set()
+        self._unreadable: set[str] = set()
         self.closed = False
         self._from_canvas = self._to_canvas = False
         self.cell = self._cell_of(cell or stored.cells[0])
@@ -118,16 +119,23 @@ class Window(QObject):
         if self.main is not None:
             self.main.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea)
             self.main.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
-            wide, high = self.main.width(), self.main.height()
-            self.main.resizeDocks([docks[0]], [int(high * 0.56)], Qt.Orientation.Vertical)
-            self.main.resizeDocks([docks[1], docks[2]], [int(wide * 0.27)] * 2, Qt.Orientation.Horizontal)
-            self.main.resizeDocks([docks[1], docks[2]], [int(high * 0.42), int(high * 0.58)], Qt.Orientation.Vertical)
+            QTimer.singleShot(0, self.proportion)
             self.main.installEventFilter(self)
         return docks
 
+    def proportion(self) -> None:
+        """Share the window between canvas, timeline and panels; without images the canvas is small."""
+        if self.main is None or self.closed:
+            return
+        wide, high = self.main.width(), self.main.height()
+        timeline, upper, lower = self._docks
+        self.main.resizeDocks([timeline], [int(high * (0.56 if self.cell.images else 0.8))], Qt.Orientation.Vertical)
+        self.main.resizeDocks([upper, lower], [int(wide * 0.27)] * 2, Qt.Orientation.Horizontal)
+        self.main.resizeDocks([upper, lower], [int(high * 0.41), int(high * 0.59)], Qt.Orientation.Vertical)
+
     def _listen(self) -> None:
         self.session.time_changed.connect(self._moved)
-        self.session.cell_changed.connect(self._captions)
+        self.session.cell_changed.connect(self._cell_changed)
         self.timeline.cell_chosen.connect(self.show_cell)
         self.timeline.position_chosen.connect(self.show_position)
         self.timeline.export_wanted.connect(self.ask_export)
@@ -187,7 +195,7 @@ class Window(QObject):
             return
         if picture is None:
             self.frames.tell(f"{key}: no frame can be read: {reason}")
-            self._last[key] = -2
+            self._unreadable.add(key)
             self._captions()
             return
         self._adopt(key, *image_layer(key, self.cell.images[key], self.session.timeline, picture, self._problem(key)))
@@ -229,22 +237,23 @@ class Window(QObject):
         for key in self.cell.images:
             layer = self.layers.get(key)
             if layer is None or layer not in self.viewer.layers:
-                if key in self._last:
+                if key in self._unreadable:
                     said.append(f"{key}: no frame can be read (see Frames)")
                 continue
             shown = line.frames[key].at(self.session.time)
-            faded = self._opacity[key] * _FADED
-            if shown.stale and not shown.gap and layer.opacity != faded:
+            fade = shown.stale and not shown.gap
+            if fade and key not in self._faded:
+                self._faded.add(key)
                 self._opacity[key] = layer.opacity
                 layer.opacity = layer.opacity * _FADED
-            elif not shown.stale and self._last.get(key, 0) == 1:
+            elif not fade and key in self._faded:
+                self._faded.remove(key)
                 layer.opacity = self._opacity[key]
-            self._last[key] = int(shown.stale and not shown.gap)
             if layer.visible:
                 said.append(caption(self.cell, key, line, self.session.time, self.views[key].problems))
         if not self.cell.images:
             said.append("no images in this store")
-        overlay = self.viewer.text_overlay
+        overlay = text_overlay(self.viewer)
         overlay.visible = True
         overlay.position = "top_left"
         overlay.font_size = 9
@@ -273,14 +282,17 @@ class Window(QObject):
         for key, layer in self.layers.items():
             if layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
-            self._last.pop(key, None)
         self.layers, self.views, self._opacity = {}, {}, {}
+        self._faded, self._unreadable = set(), set()
         self.cell = self._cell_of(name)
         self.position = self._first_position(self.cell)
         self.session.use(self.cell.timeline(self.position), name)
+
+    def _cell_changed(self) -> None:
         for panel in self.panels:
             panel.show_cell(self.cell)
         self.timeline.select_position(self.position)
+        self.proportion()
         self._open_images()
 
     def show_position(self, position: int | None) -> None:
@@ -306,8 +318,7 @@ class Window(QObject):
                 self.views[key].forget()
                 self.layers[key].refresh()
         missing = [key for key in self.cell.images if key not in self.layers]
-        for key in missing:
-            self._last.pop(key, None)
+        self._unreadable.clear()
         if missing:
             self._open_images()
         self._captions()
@@ -389,7 +400,7 @@ class Window(QObject):
         self.viewer.dims.events.point.disconnect(self._scrolled)
         self.viewer.events.theme.disconnect(self._themed)
         self.session.time_changed.disconnect(self._moved, missing_ok=True)
-        self.session.cell_changed.disconnect(self._captions, missing_ok=True)
+        self.session.cell_changed.disconnect(self._cell_changed, missing_ok=True)
         for key in self._actions:
             self.viewer.bind_key(_napari_key(key), None)
         for panel in self.panels:
@@ -400,14 +411,22 @@ class Window(QObject):
             for layer in self.layers.values():
                 if layer in self.viewer.layers:
                     self.viewer.layers.remove(layer)
-            self.viewer.text_overlay.visible = False
+            text_overlay(self.viewer).visible = False
             for dock in self._docks:
                 self.viewer.window.remove_dock_widget(dock)
             for widget in (self.timeline, self.upper_tabs, self.lower_tabs):
                 widget.deleteLater()
         windows.pop(self.viewer, None)
         self.layers, self.views = {}, {}
+        for keys in self._filters:
+            keys.actions = {}
         self._actions = {}
+
+
+def text_overlay(viewer: napari.Viewer) -> Any:
+    """Give the text on the canvas, which moved in napari 0.9."""
+    canvas = getattr(viewer, "canvas", None)
+    return canvas.overlays.text if canvas is not None and hasattr(canvas, "overlays") else viewer.text_overlay
 
 
 def _napari_key(key: str) -> str:

@@ -9,13 +9,45 @@ from qtpy.QtCore import QObject
 from superqt.utils import create_worker
 
 
+class _Task:
+    """One piece of work. Emptied when it is over: Qt keeps what is connected to a signal, and with it all that it refers to."""
+
+    def __init__(self, function: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None], over: Callable[[_Task], bool]) -> None:
+        self.function: Any = function
+        self.done: Any = done
+        self.failed: Any = failed
+        self.over: Any = over
+        self.bar: Any = None
+
+    def run(self) -> Any:
+        function, self.function = self.function, None
+        return function()
+
+    def returned(self, value: Any) -> None:
+        self._end(self.done, value)
+
+    def errored(self, error: Exception) -> None:
+        self._end(self.failed, error)
+
+    def _end(self, call: Any, value: Any) -> None:
+        over = self.over
+        self.close()
+        if over is not None and over(self):
+            call(value)
+
+    def close(self) -> None:
+        """Let everything go; the thread may still run, unheard."""
+        if self.bar is not None:
+            self.bar.close()
+        self.done = self.failed = self.over = self.bar = None
+
+
 class Work(QObject):
     """Runs functions beside the window. When it is closed, what is still running ends unheard."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._running: dict[str, Any] = {}
-        self._closed = False
+        self._running: dict[str, _Task] = {}
 
     @property
     def busy(self) -> bool:
@@ -36,28 +68,27 @@ class Work(QObject):
         what
             In words, for the progress bar.
         """
-        worker = create_worker(function, _start_thread=False)
-        bar = _progress(what or name)
-        self._running[name] = worker
-
-        def finish(call: Callable[[Any], None]) -> Callable[[Any], None]:
-            def heard(value: Any) -> None:
-                if bar is not None:
-                    bar.close()
-                if self._running.get(name) is worker:
-                    del self._running[name]
-                    if not self._closed:
-                        call(value)
-
-            return heard
-
-        worker.returned.connect(finish(done))
-        worker.errored.connect(finish(failed))
+        if name in self._running:
+            self._running.pop(name).close()
+        task = _Task(function, done, failed, self._over)
+        task.bar = _progress(what or name)
+        self._running[name] = task
+        worker = create_worker(task.run, _start_thread=False)
+        worker.returned.connect(lambda value: task.returned(value))
+        worker.errored.connect(lambda error: task.errored(error))
         worker.start()
+
+    def _over(self, task: _Task) -> bool:
+        """Forget a task; False if nobody waits for it any more."""
+        name = next((n for n, t in self._running.items() if t is task), None)
+        if name is not None:
+            del self._running[name]
+        return name is not None
 
     def close(self) -> None:
         """Hear of nothing any more."""
-        self._closed = True
+        for task in self._running.values():
+            task.close()
         self._running.clear()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
-from napari_operando.panels.plots import axis_label, dress
+from napari_operando.panels.plots import DecadesAxis, axis_label, dress
 from napari_operando.reading import Cell
 from napari_operando.session import Session
 from napari_operando.sweeps import Sweep, Sweeps
@@ -25,10 +25,10 @@ class ImpedancePanel(QWidget):
         self.says = QLabel()
         self.says.setWordWrap(True)
         self.graphics = pg.GraphicsLayoutWidget(parent=self)
-        self.nyquist = self.graphics.addPlot(0, 0)
-        self.bode = self.graphics.addPlot(1, 0)
-        self.phase = self.graphics.addPlot(2, 0)
-        self.drt = self.graphics.addPlot(3, 0)
+        self.nyquist = self.graphics.addPlot(0, 0, colspan=2)
+        self.bode = self.graphics.addPlot(1, 0, axisItems={"bottom": DecadesAxis("bottom"), "left": DecadesAxis("left")})
+        self.phase = self.graphics.addPlot(1, 1, axisItems={"bottom": DecadesAxis("bottom")})
+        self.drt = self.graphics.addPlot(2, 0, colspan=2, axisItems={"bottom": DecadesAxis("bottom")})
         self.plots = {"nyquist": self.nyquist, "bode": self.bode, "phase": self.phase, "drt": self.drt}
         self.nyquist.setAspectLocked(True)
         self.phase.setXLink(self.bode)
@@ -37,17 +37,17 @@ class ImpedancePanel(QWidget):
         self.drt.setLogMode(x=True)
         for plot, x, y in (
             (self.nyquist, "Re Z (Ω)", "-Im Z (Ω)"),
-            (self.bode, "", "|Z| (Ω)"),
+            (self.bode, "frequency (Hz)", "|Z| (Ω)"),
             (self.phase, "frequency (Hz)", "-phase (°)"),
             (self.drt, "relaxation time (s)", "DRT (Ω)"),
         ):
             plot.setMenuEnabled(False)
-            plot.getAxis("left").setWidth(56)
+            plot.getAxis("left").setWidth(46)
             axis_label(plot.getAxis("left"), y)
             axis_label(plot.getAxis("bottom"), x)
-        for i, share in enumerate((5, 3, 3, 3)):
+        for i, share in enumerate((5, 3, 3)):
             self.graphics.ci.layout.setRowStretchFactor(i, share)
-        self.legend = self.nyquist.addLegend(offset=(8, 6), verSpacing=-4)
+        self.legend = self.nyquist.addLegend(offset=(-8, 6), verSpacing=-4)
         self.points: dict[tuple[str, str], pg.PlotDataItem] = {}
         self.lines: dict[tuple[str, str], pg.PlotDataItem] = {}
         self.bands: dict[str, tuple[pg.PlotDataItem, pg.PlotDataItem, pg.FillBetweenItem]] = {}

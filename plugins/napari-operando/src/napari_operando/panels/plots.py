@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QApplication, QWidget
 from napari_operando.session import Session
 from napari_operando.theme import Palette
 
-LEFT, RIGHT = 58, 56
+LEFT, RIGHT = 58, 62
 """Widths of the axes left and right of every strip, equal so that all times stand above each other."""
 
 _UNITS = ((1.0, "s", 120.0), (60.0, "min", 2 * 3600.0), (3600.0, "h", 10 * 86400.0), (86400.0, "d", np.inf))
@@ -47,6 +47,35 @@ class HoursAxis(pg.AxisItem):
     def text(self) -> str:
         """What stands beside the axis."""
         return f"time since the start ({self._unit[1]})"
+
+
+class DecadesAxis(pg.AxisItem):
+    """A logarithmic axis whose numbers do not run into each other: 1, 2, 5 of each decade, decades alone where there are many."""
+
+    def tickValues(self, minVal: float, maxVal: float, size: float) -> Any:
+        """Place ticks, in decades."""
+        low, high = min(minVal, maxVal), max(minVal, maxVal)
+        room = max(int(size / (22 if self.orientation in ("left", "right") else 44)), 2)
+        decades = np.arange(np.floor(low), np.ceil(high) + 1)
+        every = max(1, int(np.ceil(len(decades) / room)))
+        steps = (1.0, 2.0, 5.0) if len(decades) * 3 <= room + 2 else (1.0, 3.0) if len(decades) * 2 <= room + 1 else (1.0,)
+        major = [float(d + np.log10(s)) for d in decades for s in steps if len(steps) > 1 or round(d) % every == 0]
+        minor = [float(d + np.log10(s)) for d in decades for s in range(2, 10)] if len(decades) < 12 else []
+        return [(1.0, [v for v in major if low <= v <= high]), (None, [v for v in minor if low <= v <= high and v not in major])]
+
+    def tickStrings(self, values: Any, scale: float, spacing: float | None) -> list[str]:
+        """Write the numbers; none at the small ticks."""
+        if spacing is None:
+            return [""] * len(values)
+        return [f"{10.0**v:.3g}" if -3.01 < v < 3.99 else _power(v) for v in values]
+
+
+def _power(decade: float) -> str:
+    """Write 10 to a power, and 2 or 5 times that."""
+    whole = int(np.floor(decade + 1e-9))
+    front = round(10 ** (decade - whole))
+    raised = str(whole).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{raised}" if front == 1 else f"{front}·10{raised}"
 
 
 class TimeView(pg.ViewBox):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import QRectF
 
-from napari_operando.panels.plots import LEFT, RIGHT, HoursAxis, TimeView, axis_label, dress, finite_range
+from napari_operando.panels.plots import LEFT, RIGHT, DecadesAxis, HoursAxis, TimeView, axis_label, dress, finite_range
 from napari_operando.pyramid import Level, binned, columns, envelope, levels_of, shades
 from napari_operando.reading import Cell, Spectra, Trace
 from napari_operando.session import Session
@@ -31,17 +33,20 @@ class Row:
 
     weight = 10
 
-    def __init__(self, key: str, session: Session, palette: Palette) -> None:
-        self.key, self.session, self.palette = key, session, palette
+    def __init__(self, key: str, session: Session, palette: Palette, *, logarithmic: bool = False) -> None:
+        self.key, self.session, self.palette, self.logarithmic = key, session, palette, logarithmic
         self.view = TimeView(session)
-        self.plot = pg.PlotItem(viewBox=self.view, axisItems={"bottom": HoursAxis("bottom")})
+        axes = {"bottom": HoursAxis("bottom"), **({"left": DecadesAxis("left")} if logarithmic else {})}
+        self.plot = pg.PlotItem(viewBox=self.view, axisItems=axes)
         self.plot.hideButtons()
         self.plot.setMenuEnabled(False)
         self.plot.getAxis("left").setWidth(LEFT)
         self.side: pg.GraphicsWidget | None = None
-        self.name = pg.LabelItem(justify="left")
+        self.words = ""
+        self.name = pg.TextItem()
         self.name.setParentItem(self.view)
-        self.name.anchor(itemPos=(0, 0), parentPos=(0, 0), offset=(4, -2))
+        self.name.setPos(3, 2)
+        self.name.setZValue(60)
         self.cursor = pg.InfiniteLine(angle=90, movable=False)
         self.cursor.setZValue(50)
         self.plot.addItem(self.cursor, ignoreBounds=True)
@@ -57,7 +62,10 @@ class Row:
 
     def title(self, text: str) -> None:
         """Name the row in its corner."""
-        self.name.setText(text, color=self.palette.foreground, size="8pt", bold=True)
+        self.words = text
+        self.name.setHtml(f"<span style='color:{self.palette.foreground}; font-size:8pt; font-weight:bold'>{html.escape(text)}</span>")
+        self.name.fill = pg.mkBrush(self.palette.background)
+        self.name.setVisible(bool(text))
 
     def dress(self, palette: Palette) -> None:
         """Take a palette's colours."""
@@ -68,11 +76,11 @@ class Row:
         for name, colour in (("A", palette.first), ("B", palette.second)):
             self.events[name].setPen(pg.mkPen(colour, width=1.5))
         shade = pg.mkColor(palette.region)
-        shade.setAlpha(45)
+        shade.setAlpha(30)
         self.region.setBrush(shade)
         for line in self.region.lines:
             line.setPen(pg.mkPen(palette.region))
-        self.title(self.name.text)
+        self.title(self.words)
 
     def shows_time(self, on: bool) -> None:
         """Write the numbers of the time axis, as the lowest row does."""
@@ -109,6 +117,19 @@ class Row:
         return low, high, max(int(self.view.width()), 50)
 
 
+class _Behind(pg.ViewBox):
+    """A second scale in the same place, which leaves the mouse to the first."""
+
+    def __init__(self) -> None:
+        super().__init__(enableMenu=False)
+
+    def mouseDragEvent(self, event: Any, axis: int | None = None) -> None:
+        """Leave it to the first."""
+        event.ignore()
+
+    mouseClickEvent = wheelEvent = mouseDragEvent
+
+
 class RecordRow(Row):
     """Voltage, and on the right current, charge or state of charge."""
 
@@ -120,8 +141,7 @@ class RecordRow(Row):
         self.left = cell.echem.get("voltage") or cell.echem.get("potential_we")
         self.curve = pg.PlotCurveItem(connect="finite")
         self.plot.addItem(self.curve)
-        self.other = pg.ViewBox(enableMenu=False)
-        self.other.setMouseEnabled(x=False, y=False)
+        self.other = _Behind()
         self.other.setXLink(self.view)
         self.other_curve = pg.PlotCurveItem(connect="finite")
         self.other.addItem(self.other_curve)
@@ -204,7 +224,7 @@ class WaterfallRow(Row):
         axis_label(self.plot.getAxis("left"), spectra.axis_label)
         self.side = self.bar = pg.ColorBarItem(width=9, interactive=True, values=(0, 1), colorMap="viridis", pen=palette.faint)
         self.bar.sigLevelsChanged.connect(self._levels_dragged)
-        self.scale, self.colours = "linear", "viridis"
+        self.scale, self.colours = "square root" if spectra.variable == "intensity" and spectra.technique in ("xrd", "pdf") else "linear", "viridis"
         self.whole: Level | None = None
         self.near: Level | None = None
         self.near_frames: tuple[int, int] | None = None
@@ -385,20 +405,18 @@ class TracesRow(Row):
     weight = 9
 
     def __init__(self, key: str, traces: list[Trace], cell: Cell, session: Session, palette: Palette) -> None:
-        super().__init__(key, session, palette)
+        values = np.concatenate([t.values for t in traces])
+        good = values[np.isfinite(values)]
+        wide = bool(len(good)) and good.min() > 0 and good.max() / good.min() > 30 and all(t.units == "Ω" for t in traces)
+        super().__init__(key, session, palette, logarithmic=wide)
         self.traces, self.cell = traces, cell
         self.legend = pg.LegendItem(offset=(-6, 2), horSpacing=12, verSpacing=-4, colCount=6)
         self.legend.setParentItem(self.view)
         one = traces[0]
         axis_label(self.plot.getAxis("left"), one.axis if len(traces) == 1 else _shared(traces))
-        values = np.concatenate([t.values for t in traces])
-        good = values[np.isfinite(values)]
-        self.logarithmic = bool(len(good)) and good.min() > 0 and good.max() / good.min() > 30 and all(t.units == "Ω" for t in traces)
-        if self.logarithmic:
-            self.plot.getAxis("left").setLogMode(y=True)
         span = finite_range(np.log10(good) if self.logarithmic else good, margin=0.12)
-        if span:
-            self.view.setYRange(*span, padding=0)
+        if span:  # with room for the legend
+            self.view.setYRange(span[0], span[1] + (0.25 if len(traces) > 1 else 0.0) * (span[1] - span[0]), padding=0)
         self._items: list[pg.GraphicsObject] = []
         self.title(key if len(good) else f"{key}: nothing but NaN")
 
@@ -430,7 +448,7 @@ class TracesRow(Row):
                     up, down = self._scaled(v + e) - self._scaled(v), self._scaled(v) - self._scaled(np.maximum(v - e, v * 1e-3 if self.logarithmic else v - e))
                     self._add(pg.ErrorBarItem(x=t, y=self._scaled(v), top=up, bottom=down, beam=0, pen=pg.mkPen(colour)))
                 self._add(item)
-            sample = pg.PlotDataItem(pen=None, symbol="o", symbolSize=6, symbolBrush=colour, symbolPen=None)
+            sample = pg.ScatterPlotItem(size=7, brush=pg.mkBrush(colour), pen=None)
             self.legend.addItem(sample, trace.label)
         self.legend.setLabelTextColor(self.palette.foreground)
         if len(self.traces) == 1:

@@ -121,7 +121,7 @@ class ScatterPanel(QWidget):
             colours = pg.colormap.get("viridis").map(share, mode="qcolor")
             self.dots.setData(self.across, self.up, brush=[pg.mkBrush(c) for c in colours])
             self.bar.setLevels((low, high if high > low else low + 1))
-            self.bar.axis.setLabel("time (h)" if self.colour.currentText() == "time" else "state of charge")
+            self.bar.axis.setLabel("time (h)" if self.colour.currentText() == "time" else "state of charge", color=self.palette.foreground)
             axis_label(self.plot.getAxis("bottom"), x.axis)
             axis_label(self.plot.getAxis("left"), y.axis)
             self.plot.enableAutoRange()

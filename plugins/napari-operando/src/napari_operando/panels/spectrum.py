@@ -46,7 +46,7 @@ class SpectrumPanel(QWidget):
         self.message = ""
         self._key = ""
         self._drawn: object = None
-        for signal in (session.time_changed, session.marks_changed, session.region_changed, session.selection_changed, session.cell_changed):
+        for signal in (session.time_changed, session.marks_changed, session.region_changed, session.selection_changed):
             signal.connect(self.refresh)
         self.dress(palette)
 
@@ -100,9 +100,10 @@ class SpectrumPanel(QWidget):
                 self.shown[name] = (frame.index, one.spectrum(frame.index))
             except Exception as error:  # one frame that cannot be read leaves the others
                 said.append(f"frame {frame.index} cannot be read: {str(error).splitlines()[0]}")
-        if frames["cursor"].gap:
-            said.append(f"{one.key}: no frame at the cursor")
-        elif "cursor" in self.shown and not np.isfinite(self.shown["cursor"][1]).any():
+        gaps = [{"cursor": "the cursor"}.get(name, name) for name, frame in frames.items() if frame.gap]
+        if gaps:
+            said.append(f"{one.key}: no frame at {' and '.join(gaps)}")
+        if "cursor" in self.shown and not np.isfinite(self.shown["cursor"][1]).any():
             said.append(f"frame {frames['cursor'].index}: nothing but NaN")
         self.message = "; ".join(said)
         self._draw(one, stale=frames["cursor"].stale)
@@ -130,7 +131,7 @@ class SpectrumPanel(QWidget):
             gap = self.shown["A"][1] - self.shown["B"][1] if both else np.full(len(one.axis), np.nan)
             self.difference.setData(one.axis, gap)
             self.below.enableAutoRange("y")
-            axis_label(self.below.getAxis("left"), "A - B" if both else "A - B: mark A and B")
+            axis_label(self.below.getAxis("left"), "A - B" if both else "A - B (needs both)")
         self.plot.setTitle(self.message or None, color=p.faint, size="8pt")
 
     def _mean(self, one: Spectra) -> None:
@@ -193,5 +194,5 @@ class SpectrumPanel(QWidget):
     def close_panel(self) -> None:
         """Hear of nothing any more."""
         s = self.session
-        for signal in (s.time_changed, s.marks_changed, s.region_changed, s.selection_changed, s.cell_changed):
+        for signal in (s.time_changed, s.marks_changed, s.region_changed, s.selection_changed):
             signal.disconnect(self.refresh, missing_ok=True)

@@ -11,6 +11,7 @@ from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QAction, QActionGroup
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QMenu, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
+from napari_operando.panels.plots import RIGHT
 from napari_operando.panels.rows import FractionsRow, RecordRow, Row, TracesRow, WaterfallRow
 from napari_operando.reading import Cell, Trace
 from napari_operando.session import Session
@@ -71,13 +72,14 @@ class Timeline(QWidget):
         self.goto.setToolTip("G. cycle 2, c1.5, 7.25 h, 90 min, 1:30:00, #120 (frame), 2026-06-03 10:00 (UTC)")
         self.goto.returnPressed.connect(self._go)
         self.menu_button = QToolButton()
-        self.menu_button.setText("Show")
+        self.menu_button.setText("Show  ")
+        self.menu_button.setMinimumWidth(70)
         self.menu_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.menu = QMenu(self.menu_button)
         self.menu.aboutToShow.connect(self._fill_menu)
         self.menu_button.setMenu(self.menu)
         self.graphics = pg.GraphicsLayoutWidget(parent=self)
-        self.graphics.ci.layout.setContentsMargins(2, 0, 2, 0)
+        self.graphics.ci.layout.setContentsMargins(2, 0, 6, 0)
         self.graphics.ci.layout.setSpacing(0)
         self.graphics.setMinimumHeight(120)
 
@@ -191,7 +193,7 @@ class Timeline(QWidget):
             row.view.sigResized.connect(self._later)
             row.view.sigYRangeChanged.connect(self._later)
         layout = self.graphics.ci.layout
-        layout.setColumnFixedWidth(1, 56)
+        layout.setColumnFixedWidth(1, RIGHT)
         layout.setColumnStretchFactor(0, 1)
         if self.rows:
             line = self.session.timeline
@@ -367,7 +369,7 @@ class Timeline(QWidget):
         waterfalls = [r for r in self.rows if isinstance(r, WaterfallRow)]
         if waterfalls:
             self._one_of("colours", list(COLOURMAPS), waterfalls[0].colours, lambda c: [r.paint(colours=c) for r in waterfalls])
-            self._one_of("levels", ["linear", "square root", "logarithm"], waterfalls[0].scale, lambda c: [r.paint(scale=c) for r in waterfalls])
+            self._one_of("shades", ["linear", "square root", "logarithm"], waterfalls[0].scale, lambda c: [r.paint(scale=c) for r in waterfalls])
 
         self.menu.addSeparator()
         self.menu.addAction("Export what is shown ... (E)", self.export_wanted.emit)
