@@ -137,6 +137,9 @@ def test_keys(open_window: Open, whole_store: Path, qtbot: Any) -> None:
 
     window = open_window(whole_store)
     session, graphics = window.session, window.timeline.graphics
+    window.main.activateWindow()
+    graphics.setFocus()
+    qtbot.waitUntil(graphics.hasFocus, timeout=3000)
     session.active = "xrd"
     session.time = 1000
     at = session.timeline.frames["xrd"].at(session.time).index
@@ -155,6 +158,7 @@ def test_keys(open_window: Open, whole_store: Path, qtbot: Any) -> None:
     window.settle()
     assert "mean" in window.spectrum.shown
     qtbot.keyClick(graphics, Qt.Key.Key_G)
+    assert window.timeline.goto.hasFocus()
     qtbot.keyClicks(window.timeline.goto, "cycle 1")
     qtbot.keyClick(window.timeline.goto, Qt.Key.Key_Return)
     assert session.time == pytest.approx(dict(session.timeline.cycles)[1], abs=session.timeline.tick)
@@ -339,3 +343,123 @@ def test_moving_the_cursor_loses_no_reference_to_none(open_window: Open, whole_s
         window._show_moment()
     if sys.version_info < (3, 12):  # from 3.12 on None is immortal
         assert sys.getrefcount(None) > before - 100
+
+
+def test_one_frame_only(open_window: Open, tmp_path: Path) -> None:
+    one = np.array([100.0])
+    products = {
+        ("A", "xrd", "frames"): stores.xrd(one),
+        ("A", "eis", "frames"): stores.eis(one),
+        ("A", "camera", "images"): stores.images(one, tmp_path),
+    }
+    window = open_window(stores.store(tmp_path, products))
+    window.session.time = 110.0
+    window._show_moment()
+    window.settle()
+    assert window.spectrum.shown["cursor"][0] == 0 and window.impedance.shown["cursor"][0] == 0
+    assert np.asarray(window.layers["camera"]._slice.image.raw)[0, 0] == 1
+    window.session.step(1)
+    window.session.cycle(1)
+    window.session.toggle_region()
+
+
+def test_nothing_but_nan(open_window: Open, tmp_path: Path) -> None:
+    begin = stores.irregular(20)
+    patterns = stores.xrd(begin, nan=True)
+    observables = stores.fractions(patterns)
+    observables["phase_fraction"][:] = np.nan
+    sweeps = stores.eis(begin[::4])
+    sweeps["impedance"][:] = np.nan
+    records = stores.echem(50, float(begin[-1]))
+    records["voltage"][:] = np.nan
+    window = open_window(
+        stores.store(
+            tmp_path,
+            {
+                ("A", "echem", "frames"): records,
+                ("A", "xrd", "frames"): patterns,
+                ("A", "xrd", "observables"): observables,
+                ("A", "eis", "frames"): sweeps,
+                ("A", "eis", "observables"): stores.resistances(sweeps),
+            },
+        )
+    )
+    for t in np.linspace(window.session.timeline.begin, window.session.timeline.end, 20):
+        window.session.time = t
+    window.settle()
+    titles = {row.key: row.words for row in window.timeline.rows}
+    assert titles["xrd"] == "xrd: nothing but NaN" and titles["fractions xrd"] == "xrd: no fraction is known"
+    assert "no point in it" in window.impedance.says.text() or "no sweep" in window.impedance.says.text()
+    window.upper_tabs.setCurrentWidget(window.scatter)
+    window.settle()
+
+
+def test_what_is_missing_is_said(open_window: Open, tmp_path: Path) -> None:
+    window = open_window(stores.store(tmp_path, {("A", "echem", "frames"): stores.echem(50, 5000.0)}))
+    note = window.timeline.note.text()
+    for what in ("no images", "no spectra", "no impedance sweeps", "no phase fractions"):
+        assert what in note
+    assert window.spectrum.message == "This store holds no spectra." and "no impedance" in window.impedance.says.text()
+    assert [row.key for row in window.timeline.rows] == ["echem"]
+    window.session.step(1)
+    window.session.mark("A")
+
+
+def test_more_frames_than_a_texture_is_wide(open_window: Open, tmp_path: Path) -> None:
+    begin = stores.irregular(20_000, mean=31.0, exposure=30.0)
+    window = open_window(stores.store(tmp_path, {("A", "xrd", "frames"): stores.xrd(begin, points=32)}))
+    row = window.timeline.rows[0]
+    assert row.whole.factor == 16 and _drawn(inside(window, row.view))
+    row.view.setXRange(begin[15_000], begin[15_040], padding=0)
+    window.settle()
+    window.settle()
+    assert row.near is not None and row.near_frames[0] <= 15_000 <= row.near_frames[1]
+    middle = row.image.image.shape[0] // 2
+    low, high = row.view.viewRange()[0]
+    frame = row.times.at(low + (high - low) * (middle + 0.5) / row.image.image.shape[0]).index
+    np.testing.assert_array_equal(row.image.image[middle], row._shaded[1][frame - (row.near_frames[0])])
+
+
+def test_a_store_that_is_growing(open_window: Open, tmp_path: Path) -> None:
+    window = open_window(stores.whole(tmp_path, publish=False))
+    assert [row.key for row in window.timeline.rows] == ["echem", "xrd", "xas", "fractions xrd", "resistances"]
+    assert "detector" in window.layers
+
+
+def test_bytes_that_went_bad_leave_the_rest(open_window: Open, tmp_path: Path) -> None:
+    import h5py
+
+    path = stores.whole(tmp_path)
+    with h5py.File(path) as h5:
+        chunks = [h5["A/xrd/frames/intensity"].id.get_chunk_info(k) for k in range(2)]
+    with path.open("r+b") as file:
+        for chunk in chunks:
+            file.seek(chunk.byte_offset + 10)
+            file.write(b"\xff" * (chunk.size - 20))
+    window = open_window(path)
+    titles = {row.key: row.words for row in window.timeline.rows}
+    assert "cannot be read" in titles["xrd"] and titles["xas"] == "xas"
+    window.session.time = window.session.timeline.frames["xrd"].middle[2]
+    window.settle()
+    assert "cannot be read" in window.spectrum.message
+    assert "detector" in window.layers
+
+
+def test_files_dropped_on_napari_open_the_window_and_the_widget_does(viewer: Any, whole_store: Path, qtbot: Any, tmp_path: Path) -> None:
+    import npe2
+
+    from napari_operando.panels.opener import OpenWidget
+    from napari_operando.window import windows
+
+    npe2.PluginManager.instance().register(npe2.PluginManifest.from_distribution("napari-operando"), warn_disabled=False) if (
+        "napari-operando" not in npe2.PluginManager.instance()
+    ) else None
+    assert viewer.open(str(whole_store), plugin="napari-operando") == []
+    window = windows[viewer]
+    assert window.settle() and "detector" in window.layers
+    widget = OpenWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.open(str(whole_store))
+    assert window.closed and windows[viewer].settle()
+    widget.open(str(tmp_path / "none.nxs"))
+    assert "no such store" in widget.says.text()

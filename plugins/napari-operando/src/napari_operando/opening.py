@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +48,28 @@ def view(store: str | os.PathLike[str], *, cell: str | None = None, images: Iter
 
     viewer = napari.Viewer(title=f"operando: {stored.path.name}", show_welcome_screen=False)
     open_window(viewer, stored, cell=cell)
-    napari.run()
+    with _closed_by_signals(viewer.close):
+        napari.run()
+
+
+@contextlib.contextmanager
+def _closed_by_signals(close: Callable[[], object]) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM close the window. Qt does not let Python look for signals by itself, so it is made to now and then."""
+    from qtpy.QtCore import QTimer
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    awake = QTimer()
+    awake.timeout.connect(lambda: None)
+    awake.start(200)
+    before = {s: signal.signal(s, lambda *_: QTimer.singleShot(0, close)) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        awake.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def open_window(viewer: napari.Viewer, store: Stored | str | os.PathLike[str], *, cell: str | None = None) -> Window:

@@ -152,7 +152,7 @@ def shades(values: np.ndarray, low: float, high: float, scale: str = "linear") -
             values, high, low = values / max(high, 1e-30) * 100 + 1, 101.0, 1.0
     a, b = float(shape(np.float64(low))), float(shape(np.float64(high)))
     with np.errstate(invalid="ignore"):
-        out = np.clip((shape(values) - a) * (254.0 / max(b - a, 1e-30)) + 1.0, 1.0, 255.0)
+        out = np.rint(np.clip((shape(values) - a) * (254.0 / max(b - a, 1e-30)) + 1.0, 1.0, 255.0))
     return np.where(np.isfinite(values), out, 0).astype(np.uint8)
 
 

@@ -14,7 +14,7 @@ from napari_operando.layers import caption, first_picture, image_layer
 from napari_operando.panels.correlations import CorrelationsPanel
 from napari_operando.panels.frames import FramesPanel
 from napari_operando.panels.impedance import ImpedancePanel
-from napari_operando.panels.plots import Keys
+from napari_operando.panels.plots import shortcuts
 from napari_operando.panels.scatter import ScatterPanel
 from napari_operando.panels.spectrum import SpectrumPanel
 from napari_operando.panels.timeline import Timeline
@@ -147,7 +147,7 @@ class Window(QObject):
         self._actions = self._keys()
         for key, action in self._actions.items():
             self.viewer.bind_key(_napari_key(key), _binding(action), overwrite=True)
-        self._filters = [Keys(widget, self._actions) for widget in (self.timeline, self.upper_tabs, self.lower_tabs)]
+        self._shortcuts = [one for widget in (self.timeline, self.upper_tabs, self.lower_tabs) for one in shortcuts(widget, self._actions)]
 
     def _keys(self) -> dict[str, Callable[[], None]]:
         s = self.session
@@ -418,9 +418,11 @@ class Window(QObject):
                 widget.deleteLater()
         windows.pop(self.viewer, None)
         self.layers, self.views = {}, {}
-        for keys in self._filters:
-            keys.actions = {}
-        self._actions = {}
+        for one in self._shortcuts:
+            one.setEnabled(False)
+            one.activated.disconnect()
+            one.deleteLater()
+        self._shortcuts, self._actions = [], {}
 
 
 def text_overlay(viewer: napari.Viewer) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtWidgets import QApplication, QShortcut, QWidget
 
 from napari_operando.session import Session
 from napari_operando.theme import Palette
@@ -151,32 +152,12 @@ def finite_range(*arrays: np.ndarray | None, margin: float = 0.06) -> tuple[floa
     return low - margin * width, high + margin * width
 
 
-class Keys(QObject):
-    """Keys of the window that work wherever the focus is in a widget, except while text is typed."""
-
-    def __init__(self, widget: QWidget, actions: dict[str, Any]) -> None:
-        super().__init__(widget)
-        self.actions = {QKeySequence(key).toString(): action for key, action in actions.items()}
-        self.watch(widget)
-
-    def watch(self, widget: QWidget) -> None:
-        """Listen to a widget and all in it."""
-        for one in (widget, *widget.findChildren(QWidget)):
-            one.removeEventFilter(self)
-            one.installEventFilter(self)
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Take the keys that are ours."""
-        if event.type() != QEvent.Type.KeyPress:
-            return False
-        from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QLineEdit
-
-        if isinstance(watched, QLineEdit | QAbstractSpinBox | QComboBox):
-            return False
-        modifiers = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
-        pressed = QKeySequence(int(event.key()) | int(getattr(modifiers, "value", modifiers))).toString()
-        action = self.actions.get(pressed)
-        if action is None:
-            return False
-        action()
-        return True
+def shortcuts(widget: QWidget, actions: dict[str, Callable[[], None]]) -> list[QShortcut]:
+    """Make keys work wherever the focus is in a widget; where text is typed, Qt keeps them for the text."""
+    made = []
+    for key, action in actions.items():
+        one = QShortcut(QKeySequence(key), widget)
+        one.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+        one.activated.connect(action)
+        made.append(one)
+    return made
