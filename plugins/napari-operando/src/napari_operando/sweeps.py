@@ -9,6 +9,9 @@ import xarray as xr
 
 from napari_operando.timeview import FrameTimes
 
+_ALL = 2_000_000
+"""Values of a variable that are read at once."""
+
 
 @dataclass
 class Sweep:
@@ -62,6 +65,7 @@ class Sweeps:
         self.stale_after: float | None = None
         self.max_age: float | None = None
         self._kept: dict[tuple[int, str], Sweep] = {}
+        self._whole: dict[tuple[int, str], xr.DataArray] = {}
 
     def __len__(self) -> int:
         return len(self.begin)
@@ -85,30 +89,34 @@ class Sweeps:
         return self._kept[index, electrode]
 
     def _read(self, index: int, electrode: str) -> Sweep:
-        one = self._of(self.ds, index, electrode)
-        frequency, impedance = np.asarray(one["frequency"].values, float), np.asarray(one["impedance"].values, complex)
+        frequency = np.asarray(self._of(self.ds, "frequency", index, electrode), float)
+        impedance = np.asarray(self._of(self.ds, "impedance", index, electrode), complex)
         good = np.isfinite(frequency) & np.isfinite(impedance)
         out = Sweep(frequency[good], impedance[good])
         if self.reduced is not None:
-            more = self._of(self.reduced, index, electrode)
-            if "impedance_fit" in more and more["impedance_fit"].shape == good.shape:
-                fit = np.asarray(more["impedance_fit"].values, complex)[good]
-                out.fit = fit if np.isfinite(fit).any() else None
-            if "drt" in more and "tau" in more.coords and np.isfinite(more["drt"].values).any():
-                out.tau, out.drt = np.asarray(more["tau"].values, float), np.asarray(more["drt"].values, float)
-                if "drt_low" in more and "drt_high" in more:
-                    out.low, out.high = np.asarray(more["drt_low"].values, float), np.asarray(more["drt_high"].values, float)
+            fit = self._of(self.reduced, "impedance_fit", index, electrode)
+            if fit is not None and fit.shape == good.shape and np.isfinite(fit).any():
+                out.fit = np.asarray(fit, complex)[good]
+            drt = self._of(self.reduced, "drt", index, electrode)
+            if drt is not None and "tau" in self.reduced.coords and np.isfinite(drt).any():
+                out.tau, out.drt = np.asarray(self.reduced["tau"].values, float), np.asarray(drt, float)
+                out.low, out.high = (self._of(self.reduced, f"drt_{end}", index, electrode) for end in ("low", "high"))
         if self.observables is not None:
-            seen = self._of(self.observables, index, electrode)
             said = []
-            if "kk_passed" in seen and int(seen["kk_passed"]) == 0:
-                said.append("Kramers-Kronig test failed")
-            if "fit_converged" in seen and int(seen["fit_converged"]) == 0:
-                said.append("fit not converged, or at a bound")
+            for name, words in (("kk_passed", "Kramers-Kronig test failed"), ("fit_converged", "fit not converged, or at a bound")):
+                value = self._of(self.observables, name, index, electrode)
+                if value is not None and int(value) == 0:
+                    said.append(words)
             out.notes = "; ".join(said)
         return out
 
-    @staticmethod
-    def _of(ds: xr.Dataset, index: int, electrode: str) -> xr.Dataset:
-        one = ds.isel(time=index)
-        return one.sel(electrode=electrode) if "electrode" in one.dims and electrode else one
+    def _of(self, ds: xr.Dataset, name: str, index: int, electrode: str) -> np.ndarray | None:
+        """Give one variable of one sweep. Sweeps are small: all of a variable is read at once, unless there is very much of it."""
+        if name not in ds.variables:
+            return None
+        key = (id(ds), name)
+        if key not in self._whole:
+            self._whole[key] = ds[name].load() if ds[name].size <= _ALL else ds[name]
+        one = self._whole[key].isel(time=index) if "time" in ds[name].dims else self._whole[key]
+        one = one.sel(electrode=electrode) if "electrode" in one.dims and electrode else one
+        return np.asarray(one.values)

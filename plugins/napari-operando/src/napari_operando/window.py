@@ -32,6 +32,46 @@ CANVAS_EVERY = 40
 
 _FADED = 0.35
 
+class _OnePainting(QObject):
+    """Lets what was changed together be painted together.
+
+    Each scene of a plot asks for its own painting at once, and each painting composes the whole window with the picture of OpenGL in it: 20 ms
+    where no graphics card helps, as over a remote desktop.
+    """
+
+    def __init__(self, main: QMainWindow) -> None:
+        super().__init__(main)
+        self.main, self._passing = main, False
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(0)
+        self._soon.timeout.connect(self._paint)
+        main.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Hold requests back until everything that is due now was done."""
+        if event.type() != QEvent.Type.UpdateRequest or self._passing or watched is not self.main:
+            return False
+        if not self._soon.isActive():
+            self._soon.start()
+        return True
+
+    def _paint(self) -> None:
+        self._passing = True
+        try:
+            QApplication.sendEvent(self.main, QEvent(QEvent.Type.UpdateRequest))
+        finally:
+            self._passing = False
+
+    def close(self) -> None:
+        """Hold nothing back any more."""
+        self.main.removeEventFilter(self)
+        if self._soon.isActive():
+            self._soon.stop()
+            self._paint()
+        self.deleteLater()
+
+
 windows: weakref.WeakKeyDictionary[Any, Window] = weakref.WeakKeyDictionary()
 """The window of each viewer that shows a store."""
 
@@ -121,6 +161,7 @@ class Window(QObject):
             self.main.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
             QTimer.singleShot(0, self.proportion)
             self.main.installEventFilter(self)
+        self._painting = _OnePainting(self.main) if self.main is not None else None
         return docks
 
     def proportion(self) -> None:
@@ -407,6 +448,9 @@ class Window(QObject):
             panel.close_panel()
         if self.main is not None:
             self.main.removeEventFilter(self)
+        if self._painting is not None:
+            self._painting.close()
+            self._painting = None
         if docks:
             for layer in self.layers.values():
                 if layer in self.viewer.layers:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
+
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 
-from napari_operando.panels.plots import DecadesAxis, axis_label, dress
+from napari_operando.panels.plots import DecadesAxis, Fitted, TextLine, axis_label, dress, finite_range
 from napari_operando.reading import Cell
 from napari_operando.session import Session
 from napari_operando.sweeps import Sweep, Sweeps
@@ -22,44 +24,42 @@ class ImpedancePanel(QWidget):
         super().__init__(parent)
         self.session, self.cell = session, cell
         self.series, self.electrode = QComboBox(), QComboBox()
-        self.says = QLabel()
-        self.says.setWordWrap(True)
+        self.says = TextLine(points=8.5)
         self.graphics = pg.GraphicsLayoutWidget(parent=self)
-        self.nyquist = self.graphics.addPlot(0, 0, colspan=2)
-        self.bode = self.graphics.addPlot(1, 0, axisItems={"bottom": DecadesAxis("bottom"), "left": DecadesAxis("left")})
-        self.phase = self.graphics.addPlot(1, 1, axisItems={"bottom": DecadesAxis("bottom")})
-        self.drt = self.graphics.addPlot(2, 0, colspan=2, axisItems={"bottom": DecadesAxis("bottom")})
-        self.plots = {"nyquist": self.nyquist, "bode": self.bode, "phase": self.phase, "drt": self.drt}
-        self.nyquist.setAspectLocked(True)
-        self.phase.setXLink(self.bode)
-        self.bode.setLogMode(x=True, y=True)
-        self.phase.setLogMode(x=True)
-        self.drt.setLogMode(x=True)
-        for plot, x, y in (
-            (self.nyquist, "Re Z (Ω)", "-Im Z (Ω)"),
-            (self.bode, "frequency (Hz)", "|Z| (Ω)"),
-            (self.phase, "frequency (Hz)", "-phase (°)"),
-            (self.drt, "relaxation time (s)", "DRT (Ω)"),
+        decades = DecadesAxis
+        add = self.graphics.addPlot
+        self.plots: dict[str, pg.PlotItem] = {
+            "nyquist": add(0, 0, colspan=2, viewBox=Fitted(square=True)),
+            "bode": add(1, 0, viewBox=Fitted(), axisItems={"bottom": decades("bottom"), "left": decades("left")}),
+            "phase": add(1, 1, viewBox=Fitted(), axisItems={"bottom": decades("bottom")}),
+            "drt": add(2, 0, colspan=2, viewBox=Fitted(), axisItems={"bottom": decades("bottom")}),
+        }
+        for key, x, y in (
+            ("nyquist", "Re Z (Ω)", "-Im Z (Ω)"),
+            ("bode", "frequency (Hz)", "|Z| (Ω)"),
+            ("phase", "frequency (Hz)", "-phase (°)"),
+            ("drt", "relaxation time (s)", "DRT (Ω)"),
         ):
+            plot = self.plots[key]
             plot.setMenuEnabled(False)
+            plot.hideButtons()
             plot.getAxis("left").setWidth(46)
             axis_label(plot.getAxis("left"), y)
             axis_label(plot.getAxis("bottom"), x)
         for i, share in enumerate((5, 3, 3)):
             self.graphics.ci.layout.setRowStretchFactor(i, share)
-        self.legend = self.nyquist.addLegend(offset=(-8, 6), verSpacing=-4)
-        self.points: dict[tuple[str, str], pg.PlotDataItem] = {}
-        self.lines: dict[tuple[str, str], pg.PlotDataItem] = {}
-        self.bands: dict[str, tuple[pg.PlotDataItem, pg.PlotDataItem, pg.FillBetweenItem]] = {}
+        self.points: dict[tuple[str, str], pg.ScatterPlotItem] = {}
+        self.lines: dict[tuple[str, str], pg.PlotCurveItem] = {}
         for name in ("A", "B", "cursor"):
             for key, plot in self.plots.items():
-                self.lines[name, key] = plot.plot([], [], connect="finite")
+                self.lines[name, key] = pg.PlotCurveItem(connect="finite")
+                plot.addItem(self.lines[name, key])
                 if key != "drt":
-                    self.points[name, key] = plot.plot([], [], pen=None, symbol="o", symbolSize=5, symbolPen=None)
-        low, high = self.drt.plot([], [], pen=None), self.drt.plot([], [], pen=None)
-        fill = pg.FillBetweenItem(low, high)
-        self.drt.addItem(fill)
-        self.band = (low, high, fill)
+                    self.points[name, key] = pg.ScatterPlotItem(size=5, pen=None)
+                    plot.addItem(self.points[name, key])
+        self.band = (pg.PlotCurveItem(), pg.PlotCurveItem())
+        self.fill = pg.FillBetweenItem(*self.band)
+        self.plots["drt"].addItem(self.fill)
         top = QHBoxLayout()
         top.setContentsMargins(6, 4, 6, 0)
         top.addWidget(self.says, 1)
@@ -73,9 +73,11 @@ class ImpedancePanel(QWidget):
         self.electrode.currentTextChanged.connect(self._again)
         self.shown: dict[str, tuple[int, Sweep]] = {}
         self._drawn: object = None
+        self._given: dict[str, object] = {}
+        self._anew = True
         for signal in (session.time_changed, session.marks_changed, session.selection_changed):
             signal.connect(self.refresh)
-        self.palette = palette
+        self.palette_ = palette
         self.show_cell(cell)
         self.dress(palette)
 
@@ -101,7 +103,8 @@ class ImpedancePanel(QWidget):
         self.electrode.addItems(one.electrodes if one else [])
         self.electrode.blockSignals(False)
         self.electrode.setVisible(bool(one and len(one.electrodes) > 1))
-        self.drt.setVisible(bool(one and one.has_drt))
+        self.plots["drt"].setVisible(bool(one and one.has_drt))
+        self._anew = True
         self._again()
 
     def _again(self, *_: object) -> None:
@@ -143,48 +146,56 @@ class ImpedancePanel(QWidget):
             said.append(f"sweep #{index}, {one.begin[index] / 3600:.3f} to {one.end[index] / 3600:.3f} h" + (f"; {sweep.notes}" if sweep.notes else ""))
             if not len(sweep.frequency):
                 said.append("no point in it")
-        self.says.setText("; ".join(said))
+        p = self.palette_
+        marked = [f"<span style='color:{c}'>●</span> {n} #{self.shown[n][0]}" for n, c in (("A", p.first), ("B", p.second)) if n in self.shown]
+        self.says.setText("   ".join([html.escape("; ".join(said)), *marked]))
         self._draw({k: f.stale for k, f in frames.items()})
 
     def _draw(self, stale: dict[str, bool]) -> None:
-        p = self.palette
-        self.legend.clear()
+        """Draw the sweeps that are not drawn yet, each in its colour."""
+        p = self.palette_
         for name, colour in (("A", p.first), ("B", p.second), ("cursor", p.faint if stale.get("cursor") else p.cursor)):
-            index, sweep = self.shown.get(name, (-1, None))
-            empty = np.empty(0)
-            data: dict[str, tuple[np.ndarray, np.ndarray]] = dict.fromkeys(self.plots, (empty, empty))
+            sweep = self.shown.get(name, (-1, None))[1]
+            wanted = (id(sweep) if sweep is not None else None, colour)
+            if self._given.get(name) == wanted and not self._anew:
+                continue
+            self._given[name] = wanted
+            nothing = (np.empty(0), np.empty(0))
+            data: dict[str, tuple[np.ndarray, np.ndarray]] = dict.fromkeys(self.plots, nothing)
             fits = dict(data)
             if sweep is not None and len(sweep.frequency):
-                data |= _curves(sweep.frequency, sweep.impedance)
+                data |= curves(sweep.frequency, sweep.impedance)
                 if sweep.fit is not None:
-                    fits |= _curves(sweep.frequency, sweep.fit)
+                    fits |= curves(sweep.frequency, sweep.fit)
                 if sweep.tau is not None and sweep.drt is not None:
-                    fits["drt"] = (sweep.tau, sweep.drt)
+                    fits["drt"] = (np.log10(sweep.tau), sweep.drt)
             for key in self.plots:
-                self.lines[name, key].setData(*fits[key])
-                self.lines[name, key].setPen(pg.mkPen(colour, width=1.2))
+                self.lines[name, key].setData(*fits[key], pen=pg.mkPen(colour, width=1))
                 if (name, key) in self.points:
-                    self.points[name, key].setSymbolBrush(pg.mkBrush(colour))
-                    self.points[name, key].setData(*data[key])
-            if sweep is not None:
-                self.legend.addItem(self.points[name, "nyquist"], f"{'' if name == 'cursor' else name + '  '}#{index}")
-        cursor = self.shown.get("cursor", (-1, None))[1]
-        low, high, fill = self.band
-        known = cursor is not None and cursor.tau is not None and cursor.low is not None and cursor.high is not None
-        low.setData(cursor.tau if known else [], cursor.low if known else [])  # type: ignore[union-attr]
-        high.setData(cursor.tau if known else [], cursor.high if known else [])  # type: ignore[union-attr]
-        shade = pg.mkColor(p.faint)
-        shade.setAlpha(70)
-        fill.setBrush(shade)
-        fill.setVisible(known)
-        self.legend.setLabelTextColor(p.foreground)
+                    self.points[name, key].setData(*data[key], brush=pg.mkBrush(colour))
+        sweep = self.shown.get("cursor", (-1, None))[1]
+        known = sweep is not None and sweep.tau is not None and sweep.low is not None and sweep.high is not None
+        for curve, values in zip(self.band, (sweep.low, sweep.high) if known else ([], []), strict=True):  # type: ignore[union-attr]
+            curve.setData(np.log10(sweep.tau) if known else [], values)  # type: ignore[union-attr, arg-type]
+        self.fill.setVisible(known)
+        for key, plot in self.plots.items():
+            drawn = [i.getData() for (_, k), i in (*self.lines.items(), *self.points.items()) if k == key]
+            if key == "drt" and known:
+                drawn.append((np.log10(sweep.tau), sweep.high))  # type: ignore[union-attr]
+            x, y = (finite_range(*(np.asarray(d[i]) for d in drawn if d[i] is not None and len(d[i]))) for i in (0, 1))
+            plot.getViewBox().fit(x, y, anew=self._anew)
+        self._anew = False
 
     def dress(self, palette: Palette) -> None:
         """Take a palette's colours."""
-        self.palette = palette
+        self.palette_ = palette
         self.graphics.setBackground(palette.background)
         for plot in self.plots.values():
-            dress(plot, palette, grid=True)
+            dress(plot, palette)
+        shade = pg.mkColor(palette.faint)
+        shade.setAlpha(70)
+        self.fill.setBrush(shade)
+        self._given = {}
         self._again()
 
     def table(self) -> dict[str, np.ndarray]:
@@ -206,9 +217,12 @@ class ImpedancePanel(QWidget):
             signal.disconnect(self.refresh, missing_ok=True)
 
 
-def _curves(frequency: np.ndarray, z: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    return {
-        "nyquist": (z.real, -z.imag),
-        "bode": (frequency, np.abs(z)),
-        "phase": (frequency, -np.degrees(np.angle(z))),
-    }
+def curves(frequency: np.ndarray, z: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Give what each plot draws of an impedance; frequencies and moduli in decades."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        decades = np.log10(frequency)
+        return {
+            "nyquist": (z.real, -z.imag),
+            "bode": (decades, np.log10(np.abs(z))),
+            "phase": (decades, -np.degrees(np.angle(z))),
+        }

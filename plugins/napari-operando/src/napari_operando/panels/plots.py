@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QKeySequence
-from qtpy.QtWidgets import QApplication, QShortcut, QWidget
+from qtpy.QtGui import QFontMetricsF, QKeySequence, QPainter, QTextDocument
+from qtpy.QtWidgets import QApplication, QShortcut, QSizePolicy, QWidget
 
 from napari_operando.session import Session
 from napari_operando.theme import Palette
@@ -117,7 +117,91 @@ class TimeView(pg.ViewBox):
         super().wheelEvent(event, axis=axis if axis is not None else int(across))
 
 
-def dress(plot: pg.PlotItem, palette: Palette, *, grid: bool = False) -> None:
+class Fitted(pg.ViewBox):
+    """A view that follows what is drawn until somebody zooms; a double click makes it follow again.
+
+    pyqtgraph's own way fits while it paints and then paints again; every painting of a window with OpenGL in it composes all of it.
+    """
+
+    def __init__(self, *, square: bool = False) -> None:
+        super().__init__(enableMenu=False)
+        self.disableAutoRange()
+        self.setAspectLocked(square)
+        self.square, self.following = square, True
+        self._wanted: list[tuple[float, float] | None] = [None, None]
+        self.sigRangeChangedManually.connect(self._held)
+
+    def _held(self, *_: object) -> None:
+        self.following = False
+
+    def fit(self, x: tuple[float, float] | None, y: tuple[float, float] | None, *, anew: bool = False) -> None:
+        """Show these ranges. They are kept while what is drawn still fits and fills most of them, so that little is painted.
+
+        Parameters
+        ----------
+        x, y
+            From where to where; None leaves it.
+        anew
+            Whatever is shown and whoever zoomed.
+        """
+        self._wanted = [x or self._wanted[0], y or self._wanted[1]]
+        self.following |= anew
+        if self.following:
+            shown = self.viewRange()
+            changed = [w for w, s in zip(self._wanted, shown, strict=True) if w is not None and (anew or not self._fits(w, s))]
+            if changed:
+                (x0, x1), (y0, y1) = (w or tuple(s) for w, s in zip(self._wanted, shown, strict=True))
+                self.setRange(xRange=(x0, x1), yRange=(y0, y1), padding=0)
+
+    @staticmethod
+    def _fits(wanted: tuple[float, float], shown: list[float]) -> bool:
+        slack = 0.05 * (wanted[1] - wanted[0])
+        inside = shown[0] <= wanted[0] + slack and wanted[1] - slack <= shown[1]
+        return inside and (wanted[1] - wanted[0]) > 0.6 * (shown[1] - shown[0])
+
+    def mouseClickEvent(self, event: Any) -> None:
+        """Follow again on a double click."""
+        if event.double() and event.button() == Qt.MouseButton.LeftButton:
+            event.accept()
+            self.fit(None, None, anew=True)
+
+
+class TextLine(QWidget):
+    """One line of rich text. A QLabel lays the whole window out anew whenever its text changes; this one only paints itself."""
+
+    def __init__(self, parent: QWidget | None = None, *, points: float = 9.0) -> None:
+        super().__init__(parent)
+        self._document = QTextDocument(self)
+        self._document.setDocumentMargin(0)
+        font = QApplication.font()
+        font.setPointSizeF(points)
+        self._document.setDefaultFont(font)
+        self._text = ""
+        self.setFixedHeight(int(QFontMetricsF(font).height()) + 4)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setMinimumWidth(40)
+
+    def text(self) -> str:
+        """What stands there, with its marks."""
+        return self._text
+
+    def setText(self, text: str) -> None:
+        """Show another text."""
+        if text != self._text:
+            self._text = text
+            self._document.setHtml(f"<div style='white-space: pre; color: {self.palette().windowText().color().name()}'>{text}</div>")
+            self.setToolTip(text if self._document.idealWidth() > self.width() else "")
+            self.update()
+
+    def paintEvent(self, event: Any) -> None:
+        """Paint the text."""
+        painter = QPainter(self)
+        painter.translate(0, 2)
+        self._document.drawContents(painter)
+        painter.end()
+
+
+def dress(plot: pg.PlotItem, palette: Palette) -> None:
     """Give axes and titles the palette's colours."""
     for name in ("left", "bottom", "right", "top"):
         axis = plot.getAxis(name)
@@ -128,8 +212,6 @@ def dress(plot: pg.PlotItem, palette: Palette, *, grid: bool = False) -> None:
         font.setPointSizeF(8.0)
         axis.setTickFont(font)
         axis.label.setDefaultTextColor(pg.mkColor(palette.foreground))
-    if grid:
-        plot.showGrid(x=True, y=True, alpha=0.12)
 
 
 def axis_label(axis: pg.AxisItem, text: str) -> None:

@@ -74,7 +74,7 @@ class Row:
         self.view.setBackgroundColor(palette.background)
         self.cursor.setPen(pg.mkPen(palette.cursor, width=1))
         for name, colour in (("A", palette.first), ("B", palette.second)):
-            self.events[name].setPen(pg.mkPen(colour, width=1.5))
+            self.events[name].setPen(pg.mkPen(colour, width=1))
         shade = pg.mkColor(palette.region)
         shade.setAlpha(30)
         self.region.setBrush(shade)
@@ -180,7 +180,7 @@ class RecordRow(Row):
         """Take a palette's colours; each axis has the colour of its line."""
         super().dress(palette)
         self.view.setBackgroundColor(None)  # the second view lies below
-        self.curve.setPen(pg.mkPen(palette.lines[0], width=1.2))
+        self.curve.setPen(pg.mkPen(palette.lines[0], width=1))
         self.other_curve.setPen(pg.mkPen(palette.lines[1], width=1))
         self.plot.getAxis("left").setTextPen(pg.mkPen(palette.lines[0]))
         self.plot.getAxis("left").label.setDefaultTextColor(pg.mkColor(palette.lines[0]))

@@ -140,7 +140,7 @@ class ScatterPanel(QWidget):
         """Take a palette's colours."""
         self.palette = palette
         self.graphics.setBackground(palette.background)
-        dress(self.plot, palette, grid=True)
+        dress(self.plot, palette)
         self.bar.axis.setTextPen(pg.mkPen(palette.foreground))
         self.bar.axis.setPen(pg.mkPen(palette.faint))
         self.bar.axis.label.setDefaultTextColor(pg.mkColor(palette.foreground))

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QAction, QActionGroup
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QMenu, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QMenu, QToolButton, QVBoxLayout, QWidget
 
-from napari_operando.panels.plots import RIGHT
+from napari_operando.panels.plots import RIGHT, TextLine
 from napari_operando.panels.rows import FractionsRow, RecordRow, Row, TracesRow, WaterfallRow
 from napari_operando.reading import Cell, Trace
 from napari_operando.session import Session
@@ -47,12 +47,8 @@ class Timeline(QWidget):
         self.rows: list[Row] = []
         self.second = "current"
         self._closed = False
-        self.readout = QLabel()
-        self.readout.setTextFormat(Qt.TextFormat.RichText)
-        self.readout.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self.frames = QLabel()
-        self.frames.setTextFormat(Qt.TextFormat.RichText)
-        self.frames.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.readout = TextLine(points=9.5)
+        self.frames = TextLine(points=8.5)
         self.note = QLabel()
         self.note.setWordWrap(True)
         self.cells = QComboBox()
@@ -299,7 +295,7 @@ class Timeline(QWidget):
             if name in self.cell.echem:
                 value, units = at.get(name, np.nan), self.cell.echem[name].units
                 words.append(f"{symbol} = {value:.4g} {units if units != '1' else ''}" if np.isfinite(value) else f"{symbol} = –")
-        self.readout.setText(" &nbsp; ".join(words))
+        self.readout.setText("   ".join(words))
         chips = []
         for key, times in line.frames.items():
             shown = times.at(session.time)
@@ -309,7 +305,7 @@ class Timeline(QWidget):
             colour = p.faint if shown.gap or shown.stale else p.foreground
             text = f"<b>{text}</b>" if key == session.active else text
             chips.append(f"<span style='color:{colour}'>{text}</span>")
-        self.frames.setText(" &nbsp;·&nbsp; ".join(chips))
+        self.frames.setText("  ·  ".join(chips))
 
     # ------------------------------------------------------------------ the user speaks
 
@@ -406,7 +402,6 @@ class Timeline(QWidget):
         for row in self.rows:
             row.dress(palette)
         self.note.setStyleSheet(f"color: {palette.faint}; font-size: 8pt; padding: 0 6px 2px 6px")
-        self.frames.setStyleSheet("font-size: 8.5pt")
         self._read_out()
         self._later()
 
