@@ -62,7 +62,7 @@ class Trace:
         """Quantity and unit."""
         return f"{self.label} ({self.units})" if self.units != "1" else self.label
 
-    @property
+    @cached_property
     def empty(self) -> bool:
         """Nothing but NaN, or nothing."""
         return not np.isfinite(self.values).any()

@@ -64,7 +64,7 @@ class _OnePainting(QObject):
             self._passing = False
 
     def close(self) -> None:
-        """Hold nothing back any more."""
+        """Hold nothing back any more. Only while the window lives on: one that closes takes this along, and must not be waiting for a painting."""
         self.main.removeEventFilter(self)
         if self._soon.isActive():
             self._soon.stop()
@@ -448,10 +448,10 @@ class Window(QObject):
             panel.close_panel()
         if self.main is not None:
             self.main.removeEventFilter(self)
-        if self._painting is not None:
-            self._painting.close()
-            self._painting = None
         if docks:
+            if self._painting is not None:
+                self._painting.close()
+                self._painting = None
             for layer in self.layers.values():
                 if layer in self.viewer.layers:
                     self.viewer.layers.remove(layer)

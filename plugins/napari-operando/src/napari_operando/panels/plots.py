@@ -68,7 +68,7 @@ class DecadesAxis(pg.AxisItem):
         """Write the numbers; none at the small ticks."""
         if spacing is None:
             return [""] * len(values)
-        return [f"{10.0**v:.3g}" if -3.01 < v < 3.99 else _power(v) for v in values]
+        return [f"{float(f'{10.0**v:.2g}'):g}" if -3.01 < v < 4.01 else _power(v) for v in values]
 
 
 def _power(decade: float) -> str:

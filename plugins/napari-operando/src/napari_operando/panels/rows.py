@@ -336,6 +336,7 @@ class FractionsRow(Row):
         self.legend = pg.LegendItem(offset=(-6, 2), horSpacing=12, verSpacing=-4, colCount=6)
         self.legend.setParentItem(self.view)
         self._bands: list[pg.QtWidgets.QGraphicsPathItem] = []
+        self._drawn: object = None
         axis_label(self.plot.getAxis("left"), traces[0].label.rpartition(",")[0] if traces else "phase fraction")
         self.view.setYRange(0, 1, padding=0.02)
         self.title(key)
@@ -364,10 +365,15 @@ class FractionsRow(Row):
 
     def refresh(self) -> None:
         """Draw the bands, each phase in a colour of its own."""
+        times = self.session.timeline.frames.get(self.series)
+        if self._drawn == (id(times), self.palette.dark):
+            return  # bands do not depend on what is visible
+        self._drawn = (id(times), self.palette.dark)
         for band in self._bands:
             self.view.removeItem(band)
         self._bands = []
         self.legend.clear()
+        self.legend.setLabelTextColor(self.palette.foreground)
         if not self.traces:
             return
         t, edges = self.stacked()
@@ -390,7 +396,6 @@ class FractionsRow(Row):
             self._bands.append(item)
             sample = pg.PlotDataItem(pen=pg.mkPen(colour, width=6))
             self.legend.addItem(sample, trace.name.rpartition("=")[2].rstrip("]"))
-        self.legend.setLabelTextColor(self.palette.foreground)
         if all(trace.empty for trace in self.traces):
             self.title(f"{self.series}: no fraction is known")
 
@@ -418,6 +423,7 @@ class TracesRow(Row):
         if span:  # with room for the legend
             self.view.setYRange(span[0], span[1] + (0.25 if len(traces) > 1 else 0.0) * (span[1] - span[0]), padding=0)
         self._items: list[pg.GraphicsObject] = []
+        self._drawn: object = None
         self.title(key if len(good) else f"{key}: nothing but NaN")
 
     def dress(self, palette: Palette) -> None:
@@ -427,14 +433,20 @@ class TracesRow(Row):
 
     def refresh(self) -> None:
         """Draw."""
+        low, high, pixels = self._visible()
+        lines = any(self._continuous(trace) for trace in self.traces)
+        wanted = (self.palette.dark, (low, high, pixels) if lines else None)
+        if self._drawn == wanted:
+            return  # dots do not depend on what is visible
+        self._drawn = wanted
         for item in self._items:
             self.view.removeItem(item)
         self._items = []
         self.legend.clear()
-        low, high, pixels = self._visible()
+        self.legend.setLabelTextColor(self.palette.foreground)
         for i, trace in enumerate(self.traces):
             colour = pg.mkColor(self.palette.lines[i % len(self.palette.lines)])
-            if trace.sampling == "continuous" or len(trace.time) > 20_000:
+            if self._continuous(trace):
                 order = np.argsort(trace.time, kind="stable") if (np.diff(trace.time) < 0).any() else slice(None)
                 t, v = envelope(trace.time[order], trace.values[order], low, high, pixels, self.cell.max_gap)
                 item = pg.PlotCurveItem(t, self._scaled(v), connect="finite", pen=pg.mkPen(colour))
@@ -450,9 +462,12 @@ class TracesRow(Row):
                 self._add(item)
             sample = pg.ScatterPlotItem(size=7, brush=pg.mkBrush(colour), pen=None)
             self.legend.addItem(sample, trace.label)
-        self.legend.setLabelTextColor(self.palette.foreground)
         if len(self.traces) == 1:
             self.legend.clear()
+
+    @staticmethod
+    def _continuous(trace: Trace) -> bool:
+        return trace.sampling == "continuous" or len(trace.time) > 20_000
 
     def _scaled(self, values: np.ndarray) -> np.ndarray:
         return np.log10(values) if self.logarithmic else values

@@ -47,6 +47,7 @@ class Timeline(QWidget):
         self.rows: list[Row] = []
         self.second = "current"
         self._closed = False
+        self._due: set[int] | None = None  # views to be drawn anew; None for all
         self.readout = TextLine(points=9.5)
         self.frames = TextLine(points=8.5)
         self.note = QLabel()
@@ -187,7 +188,7 @@ class Timeline(QWidget):
             row.marked()
             row.moved(self.session.time)
             row.view.sigResized.connect(self._later)
-            row.view.sigYRangeChanged.connect(self._later)
+            row.view.sigYRangeChanged.connect(self._row_later)
         layout = self.graphics.ci.layout
         layout.setColumnFixedWidth(1, RIGHT)
         layout.setColumnStretchFactor(0, 1)
@@ -248,17 +249,27 @@ class Timeline(QWidget):
     # ------------------------------------------------------------------ the session speaks
 
     def _later(self, *_: object) -> None:
+        self._due = None
         self._drawing.start()
 
+    def _row_later(self, view: object, *_: object) -> None:
+        if self._due is not None:
+            self._due.add(id(view))
+            self._drawing.start()
+
     def _draw(self) -> None:
+        """Draw the rows whose view changed; all of them where time did."""
+        due, self._due = self._due, set()
         if not self._closed:
             for row in self.rows:
-                row.refresh()
+                if due is None or id(row.view) in due:
+                    row.refresh()
 
     def draw_now(self) -> None:
         """Draw what waits to be drawn."""
-        self._drawing.stop()
-        self._draw()
+        if self._drawing.isActive():
+            self._drawing.stop()
+            self._draw()
 
     def _moved(self, time: float) -> None:
         for row in self.rows:
