@@ -431,7 +431,8 @@ def _view(args: argparse.Namespace) -> int:
         show = found[0].load()
     except ImportError as error:
         raise OperandoError(
-            f"the viewer {found[0].name} cannot be loaded: {error}", hint='pip install "napari-operando[qt]" brings Qt; a server may lack libGL, libEGL'
+            f"the viewer {found[0].name} cannot be loaded: {error}",
+            hint='pip install "napari-operando[qt]" brings Qt; a server may lack libGL, libEGL',
         ) from None
     show(args.store, cell=args.cell, images=args.images)
     return 0

@@ -99,7 +99,9 @@ def main() -> None:
         app.processEvents()
         first = time.perf_counter() - t
         assert window.settle(60)
-        print(f"store opened after that: {time.perf_counter() - t:5.2f} s wall {time.process_time() - c:5.2f} s CPU (window there after {first:.2f} s)")
+        print(
+            f"store opened after that: {time.perf_counter() - t:5.2f} s wall {time.process_time() - c:5.2f} s CPU (window there after {first:.2f} s)"
+        )
         window.session.mark("A", 0.2 * window.session.timeline.end)
         window.session.mark("B", 0.7 * window.session.timeline.end)
         window.session.difference = True

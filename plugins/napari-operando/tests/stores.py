@@ -7,8 +7,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-import operando as op
 import xarray as xr
+
+import operando as op
 from operando.contract import series
 from operando.store import Store
 
@@ -108,7 +109,9 @@ def eis(begin: np.ndarray, points: int = 30) -> xr.Dataset:
     )
 
 
-def images(begin: np.ndarray, folder: Path, shape: tuple[int, int] = (40, 60), name: str = "detector.h5", other: dict[int, tuple[int, int]] | None = None) -> xr.Dataset:
+def images(
+    begin: np.ndarray, folder: Path, shape: tuple[int, int] = (40, 60), name: str = "detector.h5", other: dict[int, tuple[int, int]] | None = None
+) -> xr.Dataset:
     """Frames in a real HDF5 file, each filled with its own number plus one; `other` gives frames of another size, in files of their own."""
     rows = len(begin)
     file, dataset = np.full(rows, name, object), np.full(rows, "entry/data", object)
@@ -151,7 +154,11 @@ def fractions(frames: xr.Dataset) -> xr.Dataset:
     return aside(
         frames,
         {
-            "phase_fraction": (("time", "phase"), both, {"units": "1", "long_name": "weight fraction", "ancillary_variables": "phase_fraction_errors"}),
+            "phase_fraction": (
+                ("time", "phase"),
+                both,
+                {"units": "1", "long_name": "weight fraction", "ancillary_variables": "phase_fraction_errors"},
+            ),
             "phase_fraction_errors": (("time", "phase"), np.full_like(both, 0.02), {"units": "1"}),
         },
         phase=np.array(["H1", "H2"], dtype=object),

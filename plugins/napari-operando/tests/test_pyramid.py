@@ -52,7 +52,9 @@ def test_axes_may_fall_and_outside_them_nothing_is_drawn() -> None:
     edges = np.linspace(-5, 15, 41)
     np.testing.assert_array_equal(binned(one, edges), binned(turned, edges))
     made = binned(one, edges)
-    assert np.isnan(made[:, :9]).all() and np.isfinite(made[:, 10:30]).all() and np.isnan(made[:, 31:]).all()
+    assert np.isnan(made[:, :9]).all()
+    assert np.isfinite(made[:, 10:30]).all()
+    assert np.isnan(made[:, 31:]).all()
 
 
 def test_no_points_and_no_frames() -> None:
@@ -67,22 +69,28 @@ def test_columns_name_the_row_of_the_frame_of_their_moment() -> None:
     edges = np.linspace(begin[0] - 1000, begin[-1] + 1000, 300)
     row = columns(one, times, edges)
     frame, _ = times.lookup((edges[1:] + edges[:-1]) / 2)
-    assert (row[frame == GAP] == GAP).all() and (row[frame != GAP] == frame[frame != GAP] // 4).all() and (frame == GAP).any()
+    assert (row[frame == GAP] == GAP).all()
+    assert (row[frame != GAP] == frame[frame != GAP] // 4).all()
+    assert (frame == GAP).any()
 
 
 @pytest.mark.parametrize("scale", ["linear", "square root", "logarithm"])
 def test_shades_rise_with_the_numbers_and_nan_has_none(scale: str) -> None:
     made = shades(np.array([np.nan, -5.0, 0, 1, 4, 9, 10, 99]), 0.0, 10.0, scale)
-    assert made[0] == 0 and made[1] == made[2] == 1 and made[6] == made[7] == 255
+    assert made[0] == 0
+    assert made[1] == made[2] == 1
+    assert made[6] == made[7] == 255
     assert (np.diff(made[2:7].astype(int)) > 0).all()
 
 
 def test_levels_of_nothing_and_of_one_value() -> None:
     assert levels_of(np.full(5, np.nan)) == (0.0, 1.0)
     low, high = levels_of(np.full(5, 3.0))
-    assert low == 3.0 and high > low
+    assert low == 3.0
+    assert high > low
     low, high = levels_of(np.concatenate([np.random.default_rng(0).normal(size=100_000), [1e9]]))
-    assert -3 < low < -2 and 2 < high < 4
+    assert -3 < low < -2
+    assert 2 < high < 4
 
 
 @settings(max_examples=80, deadline=None)
@@ -96,7 +104,8 @@ def test_an_envelope_keeps_extremes_of_every_pixel(rows: int, pixels: int, seed:
     assert len(t) <= max(4 * pixels, 2 * (pixels + 3)) or len(t) == rows
     good = np.isfinite(values)
     if good.any():
-        assert np.nanmax(v) == values[good].max() and np.nanmin(v) == values[good].min()
+        assert np.nanmax(v) == values[good].max()
+        assert np.nanmin(v) == values[good].min()
     assert (np.diff(t) >= 0).all()
 
 
@@ -105,7 +114,8 @@ def test_an_envelope_breaks_at_pauses_wherever_it_is_cut() -> None:
     for pixels in (20, 5000):
         t, v = envelope(time, np.ones(2000), 0, 6000, pixels, max_gap=600)
         inside = (t > 999.5) & (t < 4999.5)
-        assert inside.sum() == 1 and np.isnan(v[inside]).all()
+        assert inside.sum() == 1
+        assert np.isnan(v[inside]).all()
 
 
 def test_overviews_detail_and_whole_agree(tmp_path: Path) -> None:
@@ -116,13 +126,18 @@ def test_overviews_detail_and_whole_agree(tmp_path: Path) -> None:
         folder.mkdir()
         stored = Stored(stores.store(folder, {("A", "xrd", "frames"): frames}, publish=publish))
         pyramid = stored.cell("A").spectra["xrd"].pyramid
-        assert not pyramid.small and pyramid.known is None
+        assert not pyramid.small
+        assert pyramid.known is None
         whole = pyramid.overview()
-        assert whole.factor == 4 and len(whole.values) == 1250 and pyramid.known is whole
+        assert whole.factor == 4
+        assert len(whole.values) == 1250
+        assert pyramid.known is whole
         numbers = np.arange(5000)
         for k in (0, 7, 600):
             members = numbers[whole.row == k]
             assert len(set(members % 2)) == 1  # spots are never mixed
             np.testing.assert_allclose(whole.values[k, 0], members.mean())
         near = pyramid.detail(1000, 1100)
-        assert near.row[999] == -1 and near.row[1000] == 0 and near.values[5, 0] == 1005
+        assert near.row[999] == -1
+        assert near.row[1000] == 0
+        assert near.values[5, 0] == 1005

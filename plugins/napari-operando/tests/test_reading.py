@@ -6,11 +6,11 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import operando as op
 import pytest
 import stores
 import xarray as xr
 
+import operando as op
 from napari_operando.layers import contrast, first_picture, image_layer
 from napari_operando.opening import image_layers, reader
 from napari_operando.reading import Stored, Trace
@@ -18,17 +18,24 @@ from napari_operando.reading import Stored, Trace
 
 def test_what_a_whole_store_gives(whole_store: Path) -> None:
     stored = Stored(whole_store)
-    assert stored.cells == ["A", "B"] and stored.problems == []
+    assert stored.cells == ["A", "B"]
+    assert stored.problems == []
     cell = stored.cell("A")
     assert cell is stored.cell("A")
-    assert list(cell.spectra) == ["xrd", "xas"] and list(cell.images) == ["detector"] and list(cell.sweeps) == ["eis"]
+    assert list(cell.spectra) == ["xrd", "xas"]
+    assert list(cell.images) == ["detector"]
+    assert list(cell.sweeps) == ["eis"]
     assert [t.name for t in cell.fractions["xrd"]] == ["xrd/phase_fraction[phase=H1]", "xrd/phase_fraction[phase=H2]"]
     assert cell.missing == []
-    assert cell.spectra["xrd"].axis_label == "q (Å⁻¹)" and cell.traces["eis/ohmic_resistance"].axis == "ohmic resistance (Ω)"
-    assert cell.echem["current"].units == "mA" and cell.echem["voltage"].time[0] == 0.0
-    assert [n for n, _ in cell.cycles] == [0, 1] and [n for n, _ in cell.half_cycles] == [0, 1, 2, 3]
+    assert cell.spectra["xrd"].axis_label == "q (Å⁻¹)"
+    assert cell.traces["eis/ohmic_resistance"].axis == "ohmic resistance (Ω)"
+    assert cell.echem["current"].units == "mA"
+    assert cell.echem["voltage"].time[0] == 0.0
+    assert [n for n, _ in cell.cycles] == [0, 1]
+    assert [n for n, _ in cell.half_cycles] == [0, 1, 2, 3]
     line = cell.timeline()
-    assert line.begin <= 0 and line.end >= cell.echem["voltage"].time[-1]
+    assert line.begin <= 0
+    assert line.end >= cell.echem["voltage"].time[-1]
     assert {k: len(t) for k, t in line.frames.items()} == {"xrd": 60, "xas": 20, "detector": 60, "eis": len(cell.sweeps["eis"])}
 
 
@@ -46,26 +53,34 @@ def test_what_stands_at_a_moment(whole_store: Path) -> None:
     time, voltage = cell.echem["voltage"].time, cell.echem["voltage"].values
     k = 700
     at = cell.at((time[k] + time[k + 1]) / 2)
-    assert at["voltage"] == pytest.approx((voltage[k] + voltage[k + 1]) / 2) and at["cycle"] == cell.echem["cycle"].values[k]
+    assert at["voltage"] == pytest.approx((voltage[k] + voltage[k + 1]) / 2)
+    assert at["cycle"] == cell.echem["cycle"].values[k]
     assert cell.at(time[k])["voltage"] == voltage[k]
-    assert np.isnan(cell.at(time[0] - 5)["voltage"]) and np.isnan(cell.at(time[-1] + 5)["voltage"])
+    assert np.isnan(cell.at(time[0] - 5)["voltage"])
+    assert np.isnan(cell.at(time[-1] + 5)["voltage"])
     cell.max_gap = 1e-3
     assert np.isnan(cell.at((time[k] + time[k + 1]) / 2)["voltage"])
 
 
 def test_spectra_errors_and_means(whole_store: Path) -> None:
     one = Stored(whole_store).cell("A").spectra["xrd"]
-    assert one.spectrum(17)[0] == 17 and one.errors(17) is None
+    assert one.spectrum(17)[0] == 17
+    assert one.errors(17) is None
     mean, counted = one.mean(np.array([3, 5, 10]))
-    assert mean[0] == 6.0 and counted == 3
+    assert mean[0] == 6.0
+    assert counted == 3
 
 
 def test_sweeps_with_fit_and_relaxation_times(whole_store: Path) -> None:
     sweeps = Stored(whole_store).cell("A").sweeps["eis"]
     sweep = sweeps.sweep(2)
-    assert sweep.fit is not None and sweep.drt is not None and sweep.low is not None and sweep.notes == ""
+    assert sweep.fit is not None
+    assert sweep.drt is not None
+    assert sweep.low is not None
+    assert sweep.notes == ""
     np.testing.assert_allclose(sweep.fit, sweep.impedance * 1.001)
-    assert sweeps.has_drt and len(sweep.frequency) == 30
+    assert sweeps.has_drt
+    assert len(sweep.frequency) == 30
 
 
 def test_the_layer_is_true_in_time(whole_store: Path) -> None:
@@ -73,9 +88,12 @@ def test_the_layer_is_true_in_time(whole_store: Path) -> None:
     cell = stored.cell("A")
     line = cell.timeline()
     picture, reason = first_picture(cell.images["detector"], line.frames["detector"])
-    assert reason == "" and picture is not None
+    assert reason == ""
+    assert picture is not None
     view, settings, kind = image_layer("detector", cell.images["detector"], line, picture)
-    assert kind == "image" and settings["units"] == ("s", "pixel", "pixel") and settings["axis_labels"] == ("time", "y", "x")
+    assert kind == "image"
+    assert settings["units"] == ("s", "pixel", "pixel")
+    assert settings["axis_labels"] == ("time", "y", "x")
     begin = cell.images["detector"].begin
     for t in np.random.default_rng(0).uniform(line.begin, line.end, 200):
         tick = round((t - settings["translate"][0]) / settings["scale"][0])
@@ -84,7 +102,8 @@ def test_the_layer_is_true_in_time(whole_store: Path) -> None:
         shown = k >= 0 and moment - begin[k] - 30 <= view.times.max_age
         assert view[tick, 0, 0] == (k + 1 if shown else 0)
     made = image_layers(stored)
-    assert len(made) == 1 and made[0][1]["name"] == "detector"
+    assert len(made) == 1
+    assert made[0][1]["name"] == "detector"
 
 
 def test_contrast_leaves_dead_pixels_out() -> None:
@@ -97,7 +116,8 @@ def test_contrast_leaves_dead_pixels_out() -> None:
 
 def test_a_growing_store_is_read_like_a_published_one(tmp_path: Path) -> None:
     cell = Stored(stores.whole(tmp_path, publish=False)).cell("A")
-    assert list(cell.spectra) == ["xrd", "xas"] and cell.spectra["xrd"].spectrum(5)[0] == 5
+    assert list(cell.spectra) == ["xrd", "xas"]
+    assert cell.spectra["xrd"].spectrum(5)[0] == 5
     assert cell.images["detector"].pictures.read(3)[0, 0] == 4
 
 
@@ -106,7 +126,8 @@ def test_a_damaged_part_leaves_the_rest(tmp_path: Path) -> None:
     part = next((path / "parts" / "A" / "xas" / "frames").glob("*.h5"))
     part.write_bytes(part.read_bytes()[:-100])
     stored = Stored(path)
-    assert len(stored.problems) == 1 and part.name in stored.problems[0]
+    assert len(stored.problems) == 1
+    assert part.name in stored.problems[0]
     assert list(stored.cell("A").spectra) == ["xrd"]
 
 
@@ -130,7 +151,8 @@ def test_a_store_with_nothing_but_one_technique(tmp_path: Path) -> None:
     cell = Stored(stores.store(tmp_path, {("A", "xas", "frames"): stores.xas(np.array([100.0]))})).cell("A")
     assert [m.split(":")[0] for m in cell.missing] == ["no electrochemistry", "no images", "no impedance sweeps", "no phase fractions"]
     line = cell.timeline()
-    assert line.end > line.begin and line.frames["xas"].at(0.0).index == 0
+    assert line.end > line.begin
+    assert line.frames["xas"].at(0.0).index == 0
     assert cell.at(0.0) == {}
 
 
@@ -144,7 +166,8 @@ def test_no_store_no_cell_no_file(tmp_path: Path) -> None:
 
 
 def test_the_reader_claims_stores_and_nothing_else(whole_store: Path, tmp_path: Path) -> None:
-    assert reader(str(whole_store)) is not None and reader([str(whole_store)]) is not None
+    assert reader(str(whole_store)) is not None
+    assert reader([str(whole_store)]) is not None
     import h5py
 
     with h5py.File(tmp_path / "other.nxs", "w") as h5:
@@ -187,13 +210,16 @@ def test_observables_with_labels_and_without(tmp_path: Path) -> None:
 def test_traces_of_nothing() -> None:
     assert Trace("x", "x", "1", np.empty(0), np.empty(0)).empty
     one = Trace("x", "x", "V", np.arange(3.0), np.arange(3.0), errors=np.ones(3))
-    assert one.only(np.array([True, False, True])).errors.tolist() == [1, 1] and one.axis == "x (V)"
+    assert one.only(np.array([True, False, True])).errors.tolist() == [1, 1]
+    assert one.axis == "x (V)"
 
 
 def test_reduced_products_are_spectra_of_their_own(tmp_path: Path) -> None:
     frames = stores.xas(stores.irregular(5))
     flat = stores.aside(
-        frames, {"mu_normalised": (("time", "energy"), frames["mu"].values, {"units": "1"})}, energy=("energy", frames["energy"].values, {"units": "eV"})
+        frames,
+        {"mu_normalised": (("time", "energy"), frames["mu"].values, {"units": "1"})},
+        energy=("energy", frames["energy"].values, {"units": "eV"}),
     )
     cell = Stored(stores.store(tmp_path, {("A", "xas", "frames"): frames, ("A", "xas", "reduced"): flat})).cell("A")
     assert list(cell.spectra) == ["xas", "xas/mu_normalised"]

@@ -33,7 +33,8 @@ def test_the_cursor_stands_on_a_tick_of_the_experiment(time: float, tick: float)
     line = timeline(tick)
     at = line.snap(time)
     assert line.begin <= at <= line.end + tick
-    assert at == pytest.approx(line.begin + line.tick_of(time) * tick) and 0 <= line.tick_of(time) < line.ticks
+    assert at == pytest.approx(line.begin + line.tick_of(time) * tick)
+    assert 0 <= line.tick_of(time) < line.ticks
     if line.begin <= time <= line.end:
         assert abs(at - time) <= tick / 2 * (1 + 1e-6)
 
@@ -78,7 +79,8 @@ def test_stepping_visits_frames_even_of_frames_closer_than_a_tick() -> None:
     for _ in range(10):
         session.step(1)
         seen.append(session.time)
-    assert seen == sorted(seen) and session.time == 3000.0
+    assert seen == sorted(seen)
+    assert session.time == 3000.0
     for _ in range(10):
         session.step(-1)
     assert times.at(session.time).index == 0
@@ -164,7 +166,10 @@ def test_another_cell_keeps_the_moment_and_drops_the_marks(session: Session) -> 
     heard: list[str] = []
     session.cell_changed.connect(lambda: heard.append(session.cell))
     session.use(later, "B")
-    assert heard == ["B"] and session.time == 400.0 and session.marks == {} and session.active == "raman"
+    assert heard == ["B"]
+    assert session.time == 400.0
+    assert session.marks == {}
+    assert session.active == "raman"
     session.half_cycle(1)
     assert session.time == 400.0
     session.toggle_region()

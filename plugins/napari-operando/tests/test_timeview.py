@@ -38,9 +38,11 @@ def test_hold_is_the_last_frame_that_had_begun(given_exposures: tuple[np.ndarray
         expected = int(begun[-1]) if begun else GAP
         old = max(t - end[expected], 0.0) if begun else np.inf
         if old > oldest:
-            assert i == GAP and a == np.inf
+            assert i == GAP
+            assert a == np.inf
         else:
-            assert i == expected and a == old
+            assert i == expected
+            assert a == old
 
 
 @settings(max_examples=200, deadline=None)
@@ -72,20 +74,25 @@ def test_a_moment_inside_a_long_exposure_belongs_to_it_although_another_middle_i
 def test_ages_staleness_and_gaps() -> None:
     begin = np.array([0.0, 100, 200, 300, 2000])
     times = FrameTimes(begin, begin + 10, rule="hold")
-    assert times.stale_after == 150 and times.max_age == 400
+    assert times.stale_after == 150
+    assert times.max_age == 400
     assert times.at(305).age == 0
     shown = times.at(500)
     assert (shown.index, shown.age, shown.stale) == (3, 190.0, True)
-    assert times.at(711).gap and times.at(711).age == np.inf
+    assert times.at(711).gap
+    assert times.at(711).age == np.inf
     assert times.at(-1).gap
     assert times.at(np.nan).gap
 
 
 def test_one_frame_is_shown_at_any_age_and_no_frames_at_none() -> None:
     one = FrameTimes(np.array([10.0]), np.array([12.0]))
-    assert one.at(1e6).index == 0 and one.at(1e6).stale and not one.at(11).stale
+    assert one.at(1e6).index == 0
+    assert one.at(1e6).stale
+    assert not one.at(11).stale
     none = FrameTimes(np.array([np.nan]), np.array([np.nan]))
-    assert none.at(3.0).gap and none.step(3.0, 1) is None
+    assert none.at(3.0).gap
+    assert none.step(3.0, 1) is None
     assert none.lookup(np.array([1.0, 2.0]))[0].tolist() == [GAP, GAP]
 
 
@@ -107,7 +114,8 @@ def test_stepping_visits_every_frame_once(rule: str) -> None:
     assert seen == list(range(50))
     assert times.step(at, 1) == times.step(at, 5)  # the last one is the end
     gap = FrameTimes(np.array([0.0, 1000]), np.array([1.0, 1001]), max_age=10)
-    assert gap.step(500, 1) == 1000.5 and gap.step(500, -1) == 0.5
+    assert gap.step(500, 1) == 1000.5
+    assert gap.step(500, -1) == 0.5
 
 
 def view(**kwargs: object) -> TimeView:
@@ -139,8 +147,12 @@ def test_a_frame_is_read_once_while_the_cursor_is_inside_it() -> None:
 
 def test_slices_ellipses_and_dtypes() -> None:
     seen = view()
-    assert seen[10:14].shape == (4, 4, 6) and seen[5:5].shape == (0, 4, 6) and seen[-1, ..., 2].shape == (4,)
-    assert seen[np.array([1, 2])].shape == (2, 4, 6) and seen.dtype == np.uint16 and seen.size == len(seen) * 24
+    assert seen[10:14].shape == (4, 4, 6)
+    assert seen[5:5].shape == (0, 4, 6)
+    assert seen[-1, ..., 2].shape == (4,)
+    assert seen[np.array([1, 2])].shape == (2, 4, 6)
+    assert seen.dtype == np.uint16
+    assert seen.size == len(seen) * 24
     with pytest.raises(IndexError, match="tick"):
         seen[len(seen)]
     with pytest.raises(TypeError, match="tick by tick"):
@@ -156,24 +168,28 @@ def test_a_frame_that_cannot_be_read_is_a_gap_with_a_message_told_once() -> None
     seen = view(read=read, problem=lambda i, m: told.append((i, m)))
     begin, _ = separate(5)
     tick = int(begin[3]) + 105
-    assert (seen[tick] == 0).all() and (seen[tick] == 0).all()
+    assert (seen[tick] == 0).all()
+    assert (seen[tick] == 0).all()
     assert told == [(3, "frame 3 is on a disk that is away")]
     seen.forget()
-    assert (seen[tick] == 0).all() and len(told) == 2
+    assert (seen[tick] == 0).all()
+    assert len(told) == 2
 
 
 def test_frames_of_another_size_are_cut_or_padded_and_said() -> None:
     seen = view(read=lambda i: np.ones((3, 8), np.uint16))
     begin, _ = separate(5)
     picture = seen[int(begin[3]) + 105]
-    assert picture[:3].all() and not picture[3].any()
+    assert picture[:3].all()
+    assert not picture[3].any()
     assert "3 x 8" in seen.problems[3]
 
 
 def test_a_gap_of_real_numbers_is_nan() -> None:
     times = FrameTimes(np.array([100.0]), np.array([101.0]), rule="hold")
     seen = TimeView(times, lambda i: np.zeros((2, 2)), (2, 2), float, start=0.0, tick=1.0, ticks=200)
-    assert np.isnan(seen[3]).all() and (seen[150] == 0).all()
+    assert np.isnan(seen[3]).all()
+    assert (seen[150] == 0).all()
 
 
 def test_lists_of_different_length_are_refused() -> None:

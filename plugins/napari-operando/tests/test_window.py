@@ -55,12 +55,14 @@ def test_every_region_of_the_window_is_alive(open_window: Open, whole_store: Pat
     assert [row.key for row in window.timeline.rows] == ["echem", "xrd", "xas", "fractions xrd", "resistances"]
     for row in window.timeline.rows:
         assert _drawn(inside(window, row.view)), row.key
-    assert alive(window, window.spectrum.graphics) and alive(window, window.impedance.graphics)
+    assert alive(window, window.spectrum.graphics)
+    assert alive(window, window.impedance.graphics)
     canvas = window.viewer.window.screenshot(canvas_only=True, flash=False)
     assert canvas[..., :3].max() > 100
     window.upper_tabs.setCurrentWidget(window.scatter)
     window.settle()
-    assert alive(window, window.scatter.graphics) and len(window.scatter.time) >= 4
+    assert alive(window, window.scatter.graphics)
+    assert len(window.scatter.time) >= 4
 
 
 def test_every_layer_and_panel_shows_the_frame_that_searchsorted_names(open_window: Open, whole_store: Path) -> None:
@@ -87,7 +89,8 @@ def test_every_layer_and_panel_shows_the_frame_that_searchsorted_names(open_wind
             assert spectrum is None
         else:
             near = np.argsort(np.abs(seconds - now), kind="stable")[:2]
-            assert frame.index in near and spectrum[0] == frame.index
+            assert frame.index in near
+            assert spectrum[0] == frame.index
             np.testing.assert_array_equal(spectrum[1], xrd["intensity"][frame.index])
             drawn = window.spectrum.curves["cursor"].yData
             np.testing.assert_array_equal(drawn, spectrum[1])
@@ -153,7 +156,9 @@ def test_keys(open_window: Open, whole_store: Path, qtbot: Any) -> None:
     qtbot.keyClick(graphics, Qt.Key.Key_D)
     qtbot.keyClick(graphics, Qt.Key.Key_R)
     qtbot.keyClick(graphics, Qt.Key.Key_M)
-    assert set(session.marks) == {"A", "B"} and session.difference and session.mean
+    assert set(session.marks) == {"A", "B"}
+    assert session.difference
+    assert session.mean
     assert session.region == tuple(sorted(session.marks.values()))
     window.settle()
     assert "mean" in window.spectrum.shown
@@ -207,7 +212,14 @@ def test_dragging_moves_the_cursor_and_shift_selects(open_window: Open, whole_st
             at = point(share)
             QApplication.sendEvent(
                 port,
-                QMouseEvent(QMouseEvent.Type.MouseMove, QPointF(at), QPointF(port.mapToGlobal(at)), Qt.MouseButton.NoButton, Qt.MouseButton.LeftButton, modifier),
+                QMouseEvent(
+                    QMouseEvent.Type.MouseMove,
+                    QPointF(at),
+                    QPointF(port.mapToGlobal(at)),
+                    Qt.MouseButton.NoButton,
+                    Qt.MouseButton.LeftButton,
+                    modifier,
+                ),
             )
             qtbot.wait(60)
         QTest.mouseRelease(port, Qt.MouseButton.LeftButton, modifier, point(0.6))
@@ -216,7 +228,8 @@ def test_dragging_moves_the_cursor_and_shift_selects(open_window: Open, whole_st
 
 def test_cells_spots_and_themes(open_window: Open, tmp_path: Path) -> None:
     window = open_window(stores.whole(tmp_path, positions=2))
-    assert window.position == 0 and window.timeline.positions.count() == 3
+    assert window.position == 0
+    assert window.timeline.positions.count() == 3
     frames = window.session.timeline.frames["xrd"]
     assert (frames.frames % 2 == 0).all()
     window.timeline.positions.setCurrentText("1")
@@ -226,7 +239,9 @@ def test_cells_spots_and_themes(open_window: Open, tmp_path: Path) -> None:
     assert not window.timeline.palette.dark
     window.timeline.cells.setCurrentText("B")
     window.settle()
-    assert window.cell.name == "B" and not window.layers and "no images" in window.timeline.note.text()
+    assert window.cell.name == "B"
+    assert not window.layers
+    assert "no images" in window.timeline.note.text()
     assert [r.key for r in window.timeline.rows] == ["echem", "xrd"]
     window.timeline.cells.setCurrentText("A")
     window.settle()
@@ -281,11 +296,13 @@ def test_a_missing_file_among_others_is_a_gap_with_a_message(open_window: Open, 
     frames = stores.images(begin, tmp_path, other={12: (40, 60), 20: (11, 90)})
     (tmp_path / "other_12.h5").unlink()
     window = open_window(stores.store(tmp_path, {("A", "camera", "images"): frames}))
-    assert list(window.layers) == ["camera"] and window.timeline.rows == []
+    assert list(window.layers) == ["camera"]
+    assert window.timeline.rows == []
     times = window.session.timeline.frames["camera"]
     window.session.time = times.middle[12]
     window._show_moment()
-    assert "other_12.h5" in text_overlay(window.viewer).text and "other_12.h5" in window.frames.problems.toPlainText()
+    assert "other_12.h5" in text_overlay(window.viewer).text
+    assert "other_12.h5" in window.frames.problems.toPlainText()
     assert (np.asarray(window.layers["camera"]._slice.image.raw) == 0).all()
     window.session.time = times.middle[20]
     window._show_moment()
@@ -301,14 +318,21 @@ def test_export_writes_what_is_shown(open_window: Open, whole_store: Path, tmp_p
     window.session.mark("A", 0)
     window.settle()
     made = {p.name: p for p in window.export(tmp_path / "view")}
-    assert {"window.png", "canvas.png", "timeline.svg", "timeline.png", "spectrum.svg", "spectrum.csv", "impedance.csv", "provenance.json"} <= set(made)
-    assert {"timeline_echem.csv", "timeline_xrd.csv", "timeline_xrd_picture.csv", "timeline_fractions_xrd.csv", "timeline_resistances.csv"} <= set(made)
+    assert {"window.png", "canvas.png", "timeline.svg", "timeline.png", "spectrum.svg", "spectrum.csv", "impedance.csv", "provenance.json"} <= set(
+        made
+    )
+    assert {"timeline_echem.csv", "timeline_xrd.csv", "timeline_xrd_picture.csv", "timeline_fractions_xrd.csv", "timeline_resistances.csv"} <= set(
+        made
+    )
     told = json.loads(made["provenance.json"].read_text())
-    assert told["frames"]["xrd"]["frame"] == 30 and told["events"]["A"] == 0.0 and "A/xrd" in told["series"]
+    assert told["frames"]["xrd"]["frame"] == 30
+    assert told["events"]["A"] == 0.0
+    assert "A/xrd" in told["series"]
     table = np.genfromtxt(made["spectrum.csv"], delimiter=",", skip_header=1)
     np.testing.assert_array_equal(table[:, 1], window.spectrum.spectra.spectrum(30))
     assert b"<svg" in made["timeline.svg"].read_bytes()[:2000]
-    assert window.export(tmp_path / "view") == [] and "already" in window.timeline.note.text()
+    assert window.export(tmp_path / "view") == []
+    assert "already" in window.timeline.note.text()
 
 
 def test_opening_and_closing_twenty_times_leaks_nothing(viewer: Any, whole_store: Path, qtbot: Any) -> None:
@@ -330,7 +354,8 @@ def test_opening_and_closing_twenty_times_leaks_nothing(viewer: Any, whole_store
     gc.collect()
     qtbot.wait(50)
     gc.collect()
-    assert not viewer.layers and viewer not in windows
+    assert not viewer.layers
+    assert viewer not in windows
     alive = [[what() is not None for what in many] for many in gone]
     assert not any(any(many) for many in alive[:-1]), alive
 
@@ -356,7 +381,8 @@ def test_one_frame_only(open_window: Open, tmp_path: Path) -> None:
     window.session.time = 110.0
     window._show_moment()
     window.settle()
-    assert window.spectrum.shown["cursor"][0] == 0 and window.impedance.shown["cursor"][0] == 0
+    assert window.spectrum.shown["cursor"][0] == 0
+    assert window.impedance.shown["cursor"][0] == 0
     assert np.asarray(window.layers["camera"]._slice.image.raw)[0, 0] == 1
     window.session.step(1)
     window.session.cycle(1)
@@ -388,7 +414,8 @@ def test_nothing_but_nan(open_window: Open, tmp_path: Path) -> None:
         window.session.time = t
     window.settle()
     titles = {row.key: row.words for row in window.timeline.rows}
-    assert titles["xrd"] == "xrd: nothing but NaN" and titles["fractions xrd"] == "xrd: no fraction is known"
+    assert titles["xrd"] == "xrd: nothing but NaN"
+    assert titles["fractions xrd"] == "xrd: no fraction is known"
     assert "no point in it" in window.impedance.says.text() or "no sweep" in window.impedance.says.text()
     window.upper_tabs.setCurrentWidget(window.scatter)
     window.settle()
@@ -399,7 +426,8 @@ def test_what_is_missing_is_said(open_window: Open, tmp_path: Path) -> None:
     note = window.timeline.note.text()
     for what in ("no images", "no spectra", "no impedance sweeps", "no phase fractions"):
         assert what in note
-    assert window.spectrum.message == "This store holds no spectra." and "no impedance" in window.impedance.says.text()
+    assert window.spectrum.message == "This store holds no spectra."
+    assert "no impedance" in window.impedance.says.text()
     assert [row.key for row in window.timeline.rows] == ["echem"]
     window.session.step(1)
     window.session.mark("A")
@@ -409,11 +437,13 @@ def test_more_frames_than_a_texture_is_wide(open_window: Open, tmp_path: Path) -
     begin = stores.irregular(20_000, mean=31.0, exposure=30.0)
     window = open_window(stores.store(tmp_path, {("A", "xrd", "frames"): stores.xrd(begin, points=32)}))
     row = window.timeline.rows[0]
-    assert row.whole.factor == 16 and _drawn(inside(window, row.view))
+    assert row.whole.factor == 16
+    assert _drawn(inside(window, row.view))
     row.view.setXRange(begin[15_000], begin[15_040], padding=0)
     window.settle()
     window.settle()
-    assert row.near is not None and row.near_frames[0] <= 15_000 <= row.near_frames[1]
+    assert row.near is not None
+    assert row.near_frames[0] <= 15_000 <= row.near_frames[1]
     middle = row.image.image.shape[0] // 2
     low, high = row.view.viewRange()[0]
     frame = row.times.at(low + (high - low) * (middle + 0.5) / row.image.image.shape[0]).index
@@ -438,7 +468,8 @@ def test_bytes_that_went_bad_leave_the_rest(open_window: Open, tmp_path: Path) -
             file.write(b"\xff" * (chunk.size - 20))
     window = open_window(path)
     titles = {row.key: row.words for row in window.timeline.rows}
-    assert "cannot be read" in titles["xrd"] and titles["xas"] == "xas"
+    assert "cannot be read" in titles["xrd"]
+    assert titles["xas"] == "xas"
     window.session.time = window.session.timeline.frames["xrd"].middle[2]
     window.settle()
     assert "cannot be read" in window.spectrum.message
@@ -456,10 +487,12 @@ def test_files_dropped_on_napari_open_the_window_and_the_widget_does(viewer: Any
     ) else None
     assert viewer.open(str(whole_store), plugin="napari-operando") == []
     window = windows[viewer]
-    assert window.settle() and "detector" in window.layers
+    assert window.settle()
+    assert "detector" in window.layers
     widget = OpenWidget(viewer)
     qtbot.addWidget(widget)
     widget.open(str(whole_store))
-    assert window.closed and windows[viewer].settle()
+    assert window.closed
+    assert windows[viewer].settle()
     widget.open(str(tmp_path / "none.nxs"))
     assert "no such store" in widget.says.text()

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import operando as op
 
+import operando as op
 from napari_operando.panels.rows import WaterfallRow
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import operando as op
-
 from napari_operando.reading import Stored
 
 if TYPE_CHECKING:
@@ -160,6 +159,7 @@ def example() -> list[Any]:
 def example_store(folder: Path | None = None) -> Path:
     """Build the example beamtime, unless it was built before; some ten seconds."""
     import platformdirs
+
     from operando import demo
 
     folder = folder or Path(platformdirs.user_cache_dir("operando")) / f"example-{op.__version__}"

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import operando as op
 import xarray as xr
 
+import operando as op
 from napari_operando.timeview import GAP, FrameTimes
 
 ROWS = 2048

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import operando as op
 import xarray as xr
 
+import operando as op
 from napari_operando.pictures import Pictures
 from napari_operando.pyramid import Pyramid
 from napari_operando.session import Timeline, fine_tick
@@ -224,7 +224,9 @@ class Cell:
         frames = {key: s.times(position) for key, s in self.series.items()}
         every = {key: s.times() for key, s in self.series.items()}  # ticks stay where they are when another spot is chosen
         ends = [t.span for t in every.values() if len(t)]
-        ends += [(float(np.nanmin(t.time)), float(np.nanmax(t.time))) for t in (*self.echem.values(), *self.traces.values()) if np.isfinite(t.time).any()]
+        ends += [
+            (float(np.nanmin(t.time)), float(np.nanmax(t.time))) for t in (*self.echem.values(), *self.traces.values()) if np.isfinite(t.time).any()
+        ]
         begin, end = (min(a for a, _ in ends), max(b for _, b in ends)) if ends else (0.0, 1.0)
         tick = fine_tick(begin, end, list(every.values()))
         begin = np.floor(begin / tick) * tick
@@ -295,9 +297,7 @@ class Stored:
     def _read(self, name: str) -> Cell:
         node = self.tree[name]
         products = {
-            (series, product): node[series][product].to_dataset(inherit=False)
-            for series in node.children
-            for product in node[series].children
+            (series, product): node[series][product].to_dataset(inherit=False) for series in node.children for product in node[series].children
         }
         cell = Cell(name, self._origin(products))
         for (series, product), ds in products.items():
@@ -306,7 +306,9 @@ class Stored:
             except Exception as error:  # one product that cannot be used leaves the others
                 self.problems.append(f"{name}/{series}/{product}: {error or type(error).__name__}")
         order = list(op.contract.TECHNIQUES)
-        cell.spectra = dict(sorted(cell.spectra.items(), key=lambda item: (order.index(item[1].technique), item[1].name, item[1].product != "frames")))
+        cell.spectra = dict(
+            sorted(cell.spectra.items(), key=lambda item: (order.index(item[1].technique), item[1].name, item[1].product != "frames"))
+        )
         cell.missing = _missing(cell)
         return cell
 
@@ -368,7 +370,9 @@ class Stored:
         if v.ndim == 1:
             errors = None if error is None else np.asarray(error.values, float)
             key = f"{series}/{name}"
-            cell.traces[key] = Trace(key, values=np.asarray(v.values, float), errors=errors, time=time, begin=begin, end=end, sampling=sampling, **words)
+            cell.traces[key] = Trace(
+                key, values=np.asarray(v.values, float), errors=errors, time=time, begin=begin, end=end, sampling=sampling, **words
+            )
             return
         dim = str(v.dims[1])
         if v.shape[1] > 64:

@@ -32,6 +32,7 @@ CANVAS_EVERY = 40
 
 _FADED = 0.35
 
+
 class _OnePainting(QObject):
     """Lets what was changed together be painted together.
 
@@ -320,7 +321,7 @@ class Window(QObject):
         """Show another cell."""
         if name == self.cell.name:
             return
-        for key, layer in self.layers.items():
+        for layer in self.layers.values():
             if layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
         self.layers, self.views, self._opacity = {}, {}, {}
@@ -383,7 +384,6 @@ class Window(QObject):
     def export(self, folder: Path) -> list[Path]:
         """Write what is shown into a new folder; see `napari_operando.export`. What goes wrong is told below the timeline."""
         import operando as op
-
         from napari_operando.export import export
 
         try:

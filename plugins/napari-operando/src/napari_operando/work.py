@@ -12,7 +12,9 @@ from superqt.utils import create_worker
 class _Task:
     """One piece of work. Emptied when it is over: Qt keeps what is connected to a signal, and with it all that it refers to."""
 
-    def __init__(self, function: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None], over: Callable[[_Task], bool]) -> None:
+    def __init__(
+        self, function: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None], over: Callable[[_Task], bool]
+    ) -> None:
         self.function: Any = function
         self.done: Any = done
         self.failed: Any = failed
@@ -54,7 +56,9 @@ class Work(QObject):
         """Something is running."""
         return bool(self._running)
 
-    def run(self, name: str, function: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None], *, what: str = "") -> None:
+    def run(
+        self, name: str, function: Callable[[], Any], done: Callable[[Any], None], failed: Callable[[Exception], None], *, what: str = ""
+    ) -> None:
         """Run a function; a newer one of the same name makes the older one unheard.
 
         Parameters

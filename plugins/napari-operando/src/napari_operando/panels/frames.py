@@ -79,7 +79,11 @@ class FramesPanel(QWidget):
             if times is None:
                 continue
             shown = times.at(self.session.time)
-            texts = ("no frame" if shown.gap else f"#{shown.index}", "" if shown.gap else age(shown.age) + (", stale" if shown.stale else ""), f"{times.max_age:.6g}")
+            texts = (
+                "no frame" if shown.gap else f"#{shown.index}",
+                "" if shown.gap else age(shown.age) + (", stale" if shown.stale else ""),
+                f"{times.max_age:.6g}",
+            )
             colour = QColor(self.palette.faint if shown.gap or shown.stale else self.palette.foreground)
             for column, text in enumerate(texts, start=1):
                 item = self.table_widget.item(row, column)

@@ -143,7 +143,9 @@ class ImpedancePanel(QWidget):
             said.append("no sweep at the cursor")
         elif "cursor" in self.shown:
             index, sweep = self.shown["cursor"]
-            said.append(f"sweep #{index}, {one.begin[index] / 3600:.3f} to {one.end[index] / 3600:.3f} h" + (f"; {sweep.notes}" if sweep.notes else ""))
+            said.append(
+                f"sweep #{index}, {one.begin[index] / 3600:.3f} to {one.end[index] / 3600:.3f} h" + (f"; {sweep.notes}" if sweep.notes else "")
+            )
             if not len(sweep.frequency):
                 said.append("no point in it")
         p = self.palette_

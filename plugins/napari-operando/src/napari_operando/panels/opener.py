@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import operando as op
 from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QVBoxLayout, QWidget
+
+import operando as op
 
 
 class OpenWidget(QWidget):

@@ -302,7 +302,9 @@ class WaterfallRow(Row):
             made = shades(binned(level, np.linspace(bottom, top, bins + 1)), *self._levels, self.scale)
             self._shaded = (key, np.concatenate([made, np.zeros((1, bins), np.uint8)]))  # the last row is the gap: index -1
         row = columns(level, self.times, np.linspace(low, high, min(pixels, 3000) + 1))
-        self.image.setImage(self._shaded[1][row], autoLevels=False, levels=(0, 255), lut=self._lut(), rect=QRectF(low, bottom, high - low, top - bottom))
+        self.image.setImage(
+            self._shaded[1][row], autoLevels=False, levels=(0, 255), lut=self._lut(), rect=QRectF(low, bottom, high - low, top - bottom)
+        )
         if level is self.whole and level.factor > 1 and self._want is not None:
             frames = self.times.within(low, high)
             if 0 < len(frames) and frames.max() - frames.min() < 2048:
@@ -457,7 +459,10 @@ class TracesRow(Row):
                 item = pg.ScatterPlotItem(t, self._scaled(v), size=5, pen=None, brush=pg.mkBrush(colour))
                 if trace.errors is not None:
                     e = np.nan_to_num(trace.errors[keep])
-                    up, down = self._scaled(v + e) - self._scaled(v), self._scaled(v) - self._scaled(np.maximum(v - e, v * 1e-3 if self.logarithmic else v - e))
+                    up, down = (
+                        self._scaled(v + e) - self._scaled(v),
+                        self._scaled(v) - self._scaled(np.maximum(v - e, v * 1e-3 if self.logarithmic else v - e)),
+                    )
                     self._add(pg.ErrorBarItem(x=t, y=self._scaled(v), top=up, bottom=down, beam=0, pen=pg.mkPen(colour)))
                 self._add(item)
             sample = pg.ScatterPlotItem(size=7, brush=pg.mkBrush(colour), pen=None)

@@ -110,7 +110,9 @@ class ScatterPanel(QWidget):
         if wanted != self._drawn:
             self._drawn = wanted
             self.time, self.across, self.up = paired(x, y)
-            self.says.setText(f"{len(self.time)} pairs, each sample beside the nearest of the other" if len(self.time) else "no two samples belong together")
+            self.says.setText(
+                f"{len(self.time)} pairs, each sample beside the nearest of the other" if len(self.time) else "no two samples belong together"
+            )
             by = self.time / 3600
             if self.colour.currentText() == "soc":
                 record = self.cell.echem["soc"]
