@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ class Row:
         self.plot.getAxis("left").setWidth(LEFT)
         self.side: pg.GraphicsWidget | None = None
         self.words = ""
+        self.entries: tuple[tuple[str, str], ...] = ()
         self.name = pg.TextItem()
         self.name.setParentItem(self.view)
         self.name.setPos(3, 2)
@@ -60,10 +61,11 @@ class Row:
         self.region.setVisible(False)
         self.plot.addItem(self.region, ignoreBounds=True)
 
-    def title(self, text: str) -> None:
-        """Name the row in its corner."""
-        self.words = text
-        self.name.setHtml(f"<span style='color:{self.palette.foreground}; font-size:8pt; font-weight:bold'>{html.escape(text)}</span>")
+    def title(self, text: str, entries: Sequence[tuple[str, str]] = ()) -> None:
+        """Name the row in its corner, and after that colours and what they mean."""
+        self.words, self.entries = text, tuple(entries)
+        meant = "".join(f" &nbsp;<span style='color:{colour}'>■</span> {html.escape(name)}" for colour, name in entries)
+        self.name.setHtml(f"<span style='color:{self.palette.foreground}; font-size:8pt'><b>{html.escape(text)}</b>{meant}</span>")
         self.name.fill = pg.mkBrush(self.palette.background)
         self.name.setVisible(bool(text))
 
@@ -80,7 +82,7 @@ class Row:
         self.region.setBrush(shade)
         for line in self.region.lines:
             line.setPen(pg.mkPen(palette.region))
-        self.title(self.words)
+        self.title(self.words, self.entries)
 
     def shows_time(self, on: bool) -> None:
         """Write the numbers of the time axis, as the lowest row does."""
@@ -334,14 +336,14 @@ class FractionsRow(Row):
 
     def __init__(self, key: str, traces: list[Trace], session: Session, palette: Palette) -> None:
         super().__init__(f"fractions {key}", session, palette)
-        self.series, self.traces = key, traces
-        self.legend = pg.LegendItem(offset=(-6, 2), horSpacing=12, verSpacing=-4, colCount=6)
-        self.legend.setParentItem(self.view)
+        # what is in no fraction at all, such as the foils of the cell, is left out
+        self.series, self.traces = key, [t for t in traces if not t.empty]
         self._bands: list[pg.QtWidgets.QGraphicsPathItem] = []
         self._drawn: object = None
-        axis_label(self.plot.getAxis("left"), traces[0].label.rpartition(",")[0] if traces else "phase fraction")
-        self.view.setYRange(0, 1, padding=0.02)
-        self.title(key)
+        axis_label(self.plot.getAxis("left"), "fraction")
+        self.view.setYRange(-0.02, 1.45, padding=0)  # with room for the names
+        self.plot.getAxis("left").setTicks([[(0.0, "0"), (0.5, "0.5"), (1.0, "1")]])
+        self.title(f"{key}: {traces[0].label.rpartition(',')[0]}" if self.traces else f"{key}: no fraction is known")
 
     def dress(self, palette: Palette) -> None:
         """Take a palette's colours."""
@@ -368,19 +370,17 @@ class FractionsRow(Row):
     def refresh(self) -> None:
         """Draw the bands, each phase in a colour of its own."""
         times = self.session.timeline.frames.get(self.series)
-        if self._drawn == (id(times), self.palette.dark):
+        if self._drawn == (times, self.palette.dark):
             return  # bands do not depend on what is visible
-        self._drawn = (id(times), self.palette.dark)
+        self._drawn = (times, self.palette.dark)
         for band in self._bands:
             self.view.removeItem(band)
         self._bands = []
-        self.legend.clear()
-        self.legend.setLabelTextColor(self.palette.foreground)
         if not self.traces:
             return
         t, edges = self.stacked()
         runs = _runs(np.isfinite(edges[:, 0]))
-        for i, trace in enumerate(self.traces):
+        for i in range(len(self.traces)):
             colour = pg.mkColor(self.palette.lines[i % len(self.palette.lines)])
             x, y = [np.empty(0)], [np.empty(0)]
             for a, b in runs:
@@ -396,10 +396,8 @@ class FractionsRow(Row):
             item.setZValue(-10)
             self.view.addItem(item, ignoreBounds=True)
             self._bands.append(item)
-            sample = pg.PlotDataItem(pen=pg.mkPen(colour, width=6))
-            self.legend.addItem(sample, trace.name.rpartition("=")[2].rstrip("]"))
-        if all(trace.empty for trace in self.traces):
-            self.title(f"{self.series}: no fraction is known")
+        lines = self.palette.lines
+        self.title(self.words, [(lines[i % len(lines)], t.name.rpartition("=")[2].rstrip("]")) for i, t in enumerate(self.traces)])
 
     def table(self) -> dict[str, np.ndarray]:
         """Give the fractions that are visible."""
@@ -417,13 +415,11 @@ class TracesRow(Row):
         wide = bool(len(good)) and good.min() > 0 and good.max() / good.min() > 30 and all(t.units == "Ω" for t in traces)
         super().__init__(key, session, palette, logarithmic=wide)
         self.traces, self.cell = traces, cell
-        self.legend = pg.LegendItem(offset=(-6, 2), horSpacing=12, verSpacing=-4, colCount=6)
-        self.legend.setParentItem(self.view)
         one = traces[0]
-        axis_label(self.plot.getAxis("left"), one.axis if len(traces) == 1 else _shared(traces))
+        axis_label(self.plot.getAxis("left"), _short(one.axis if len(traces) == 1 else _shared(traces)))
         span = finite_range(np.log10(good) if self.logarithmic else good, margin=0.12)
-        if span:  # with room for the legend
-            self.view.setYRange(span[0], span[1] + (0.25 if len(traces) > 1 else 0.0) * (span[1] - span[0]), padding=0)
+        if span:  # with room for the names
+            self.view.setYRange(span[0], span[1] + (0.4 if len(traces) > 1 else 0.2) * (span[1] - span[0]), padding=0)
         self._items: list[pg.GraphicsObject] = []
         self._drawn: object = None
         self.title(key if len(good) else f"{key}: nothing but NaN")
@@ -437,15 +433,13 @@ class TracesRow(Row):
         """Draw."""
         low, high, pixels = self._visible()
         lines = any(self._continuous(trace) for trace in self.traces)
-        wanted = (self.palette.dark, (low, high, pixels) if lines else None)
+        wanted = (self.palette.dark, (low, high, pixels) if lines else None, [self._times(trace) for trace in self.traces])
         if self._drawn == wanted:
             return  # dots do not depend on what is visible
         self._drawn = wanted
         for item in self._items:
             self.view.removeItem(item)
         self._items = []
-        self.legend.clear()
-        self.legend.setLabelTextColor(self.palette.foreground)
         for i, trace in enumerate(self.traces):
             colour = pg.mkColor(self.palette.lines[i % len(self.palette.lines)])
             if self._continuous(trace):
@@ -454,7 +448,7 @@ class TracesRow(Row):
                 item = pg.PlotCurveItem(t, self._scaled(v), connect="finite", pen=pg.mkPen(colour))
                 self._add(item)
             else:
-                keep = np.isfinite(trace.time) & np.isfinite(trace.values) & ((trace.values > 0) | (not self.logarithmic))
+                keep = self._of_the_spot(trace) & np.isfinite(trace.time) & np.isfinite(trace.values) & ((trace.values > 0) | (not self.logarithmic))
                 t, v = trace.time[keep], trace.values[keep]
                 item = pg.ScatterPlotItem(t, self._scaled(v), size=5, pen=None, brush=pg.mkBrush(colour))
                 if trace.errors is not None:
@@ -465,10 +459,18 @@ class TracesRow(Row):
                     )
                     self._add(pg.ErrorBarItem(x=t, y=self._scaled(v), top=up, bottom=down, beam=0, pen=pg.mkPen(colour)))
                 self._add(item)
-            sample = pg.ScatterPlotItem(size=7, brush=pg.mkBrush(colour), pen=None)
-            self.legend.addItem(sample, trace.label)
-        if len(self.traces) == 1:
-            self.legend.clear()
+        several = len(self.traces) > 1
+        lines = self.palette.lines
+        self.title(self.words, [(lines[i % len(lines)], t.label) for i, t in enumerate(self.traces)] if several else ())
+
+    def _times(self, trace: Trace) -> FrameTimes | None:
+        """Give the exposures that the numbers of a trace belong to."""
+        times = self.session.timeline.frames.get(trace.name.partition("/")[0])
+        return times if times is not None and times.count == len(trace.time) else None
+
+    def _of_the_spot(self, trace: Trace) -> np.ndarray:
+        times = self._times(trace)
+        return np.ones(len(trace.time), bool) if times is None else np.isin(np.arange(len(trace.time)), times.frames)
 
     @staticmethod
     def _continuous(trace: Trace) -> bool:
@@ -485,6 +487,14 @@ class TracesRow(Row):
     def table(self) -> dict[str, np.ndarray]:
         """Give the numbers that are visible."""
         return trace_table(self.traces, *self._visible()[:2])
+
+
+def _short(text: str, most: int = 26) -> str:
+    """Shorten a label so that it stays beside its row; the unit is kept."""
+    words, bracket, unit = text.rpartition(" (")
+    if len(text) <= most:
+        return text
+    return (words[: max(most - len(unit) - 4, 8)].rstrip() + "… (" + unit) if bracket else text[:most].rstrip() + "…"
 
 
 def _shared(traces: list[Trace]) -> str:

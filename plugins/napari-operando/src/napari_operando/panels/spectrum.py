@@ -93,7 +93,7 @@ class SpectrumPanel(QWidget):
         frames = {"cursor": times.at(self.session.time)}
         frames |= {name: times.at(at) for name, at in self.session.marks.items()}
         region = self.session.region if self.session.mean else None
-        wanted = (one.key, {k: (f.index, f.stale) for k, f in frames.items()}, region, self.session.difference, id(times))
+        wanted = (one.key, {k: (f.index, f.stale) for k, f in frames.items()}, region, self.session.difference, times)
         if wanted == self._drawn:
             return
         if one.key != self._key:
@@ -165,7 +165,7 @@ class SpectrumPanel(QWidget):
         if not self.session.mean or region is None:
             return
         times = self.session.timeline.frames[one.key]
-        key = (one.key, region, id(times))
+        key = (one.key, region, times)
         if self.region_mean is None or self.region_mean[0] != key:
             frames = times.within(*region)
             if not len(frames):

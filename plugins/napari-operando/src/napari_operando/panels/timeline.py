@@ -62,6 +62,7 @@ class Timeline(QWidget):
         self.positions.currentIndexChanged.connect(self._position)
         self.active = QComboBox()
         self.active.setToolTip("Active series: Left and Right step through its frames, the spectrum panel shows it")
+        self.active.setFixedWidth(150)
         self.active.currentTextChanged.connect(self._activate)
         self.goto = QLineEdit()
         self.goto.setPlaceholderText("go to: cycle 2, 7.25 h, #120 ...")
@@ -309,6 +310,8 @@ class Timeline(QWidget):
         self.readout.setText("   ".join(words))
         chips = []
         for key, times in line.frames.items():
+            if key in self.cell.spectra and key.partition("/")[0] in self.cell.spectra and "/" in key and key != session.active:
+                continue  # what was made of a series has its frames
             shown = times.at(session.time)
             text = f"{html.escape(key)} " + ("no frame" if shown.gap else f"#{shown.index}" + (f" {age(shown.age)}" if shown.age > 0 else ""))
             if shown.gap:
