@@ -6,6 +6,7 @@ Xvfb is started where it is installed. Where something is missing they are skipp
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -74,6 +75,7 @@ def screen() -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     os.close(write)
+    atexit.register(lambda: setattr(server, "returncode", 0))  # it is meant to outlive us by a moment
     with os.fdopen(read) as answer:
         number = answer.readline().strip()
     if number:

@@ -284,7 +284,7 @@ def test_images_that_were_moved_are_found_again(open_window: Open, tmp_path: Pat
     shutil.move(tmp_path / "detector.h5", tmp_path / "elsewhere" / "detector.h5")
     window = open_window(path)
     assert not window.layers
-    assert "detector.h5 is not in" in window.frames.problems.toPlainText()
+    assert "detector.h5: not found" in window.frames.problems.toPlainText()
     assert "no frame can be read" in text_overlay(window.viewer).text
     window.look_in(tmp_path / "elsewhere")
     assert window.settle()

@@ -97,5 +97,5 @@ def caption(cell: Cell, key: str, timeline: Timeline, time: float, problems: dic
     if shown.stale:
         said += " (stale)"
     if shown.index in problems:
-        said += f"\n{problems[shown.index]}"
+        said += f"\n{problems[shown.index].splitlines()[0]}"
     return said

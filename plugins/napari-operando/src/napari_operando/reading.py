@@ -353,7 +353,7 @@ class Stored:
                     one = Spectra(series, product, str(variable), ds, cell.origin, self.path, cell.name)
                     one.key = f"{series}/{variable}"
                     cell.spectra[one.key] = one
-        elif product == "observables":
+        elif product not in ("images", "frames", "reduced") and technique != "echem" or product == "observables":
             for variable in ds.data_vars:
                 self._trace(cell, series, str(variable), ds)
 

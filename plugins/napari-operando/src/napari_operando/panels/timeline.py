@@ -134,7 +134,8 @@ class Timeline(QWidget):
         chosen = ["echem"] if self.cell.echem else []
         best: dict[str, str] = {}
         for key, one in self.cell.spectra.items():
-            if one.name not in best or (one.technique != "xrd" and one.product == "reduced" and "/" not in best[one.name]):
+            made = one.technique != "xrd" and one.product == "reduced"
+            if one.name not in best or (made and ("/" not in best[one.name] or one.variable == "g_r")):
                 best[one.name] = key
         chosen += [f"waterfall {key}" for key in list(best.values())[:MOST_ROWS]]
         chosen += [f"fractions {key}" for key in self.cell.fractions]
