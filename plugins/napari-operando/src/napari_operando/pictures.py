@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import operando as op
 import xarray as xr
+
+import operando as op
 
 
 class Pictures:
