@@ -225,3 +225,17 @@ def test_reduced_products_are_spectra_of_their_own(tmp_path: Path) -> None:
     assert list(cell.spectra) == ["xas", "xas/mu_normalised"]
     assert isinstance(cell.spectra["xas/mu_normalised"].ds, xr.Dataset)
     assert "xas/mu_normalised" in cell.timeline().frames
+
+
+def test_the_viewer_uses_what_operando_offers_and_nothing_inside_it() -> None:
+    import ast
+
+    import napari_operando
+
+    allowed = {"operando", "demo"}
+    for file in Path(napari_operando.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(n.startswith("operando.") for n in names), (file.name, names)
+            if isinstance(node, ast.ImportFrom) and node.module == "operando":
+                assert {a.name for a in node.names} <= allowed, file.name

@@ -450,6 +450,28 @@ def test_more_frames_than_a_texture_is_wide(open_window: Open, tmp_path: Path) -
     np.testing.assert_array_equal(row.image.image[middle], row._shaded[1][frame - (row.near_frames[0])])
 
 
+def test_a_store_that_grew_is_read_again(open_window: Open, tmp_path: Path, viewer: Any, qtbot: Any) -> None:
+    from napari_operando.window import windows
+    from operando.store import Store
+
+    begin = stores.irregular(30)
+    path = stores.store(tmp_path, {("A", "xrd", "frames"): stores.xrd(begin[:20])}, publish=False)
+    window = open_window(path)
+    window.session.time = 500.0
+    window.session.mark("A")
+    with Store(path).writing() as writer:
+        later = stores.xrd(begin).isel(time=slice(20, None))
+        writer.write("A", "xrd", "frames", later, key="later")
+    window.read_again()
+    qtbot.waitUntil(lambda: windows.get(viewer) not in (None, window), timeout=20_000)
+    anew = windows[viewer]
+    assert anew.settle()
+    assert window.closed
+    assert len(anew.cell.spectra["xrd"]) == 30
+    assert anew.session.time == pytest.approx(500.0, abs=anew.session.timeline.tick)
+    assert "A" in anew.session.marks
+
+
 def test_a_store_that_is_growing(open_window: Open, tmp_path: Path) -> None:
     window = open_window(stores.whole(tmp_path, publish=False))
     assert [row.key for row in window.timeline.rows] == ["echem", "xrd", "xas", "fractions xrd", "resistances"]
@@ -486,13 +508,15 @@ def test_files_dropped_on_napari_open_the_window_and_the_widget_does(viewer: Any
         "napari-operando" not in npe2.PluginManager.instance()
     ) else None
     assert viewer.open(str(whole_store), plugin="napari-operando") == []
+    qtbot.waitUntil(lambda: viewer in windows, timeout=20_000)
     window = windows[viewer]
     assert window.settle()
     assert "detector" in window.layers
     widget = OpenWidget(viewer)
     qtbot.addWidget(widget)
     widget.open(str(whole_store))
+    qtbot.waitUntil(lambda: window.closed, timeout=20_000)
     assert window.closed
     assert windows[viewer].settle()
     widget.open(str(tmp_path / "none.nxs"))
-    assert "no such store" in widget.says.text()
+    qtbot.waitUntil(lambda: "no such store" in widget.says.text(), timeout=20_000)

@@ -86,6 +86,43 @@ def open_window(viewer: napari.Viewer, store: Stored | str | os.PathLike[str], *
     return Window(viewer, store if isinstance(store, Stored) else Stored(store), cell)
 
 
+def open_beside(viewer: napari.Viewer, store: str | os.PathLike[str], failed: Callable[[str], object] | None = None) -> None:
+    """Read a store beside the window, with napari's progress, and show it when its first cell was read.
+
+    Parameters
+    ----------
+    viewer, store
+        Where, and what.
+    failed
+        Told why it cannot be opened; by default napari shows it.
+    """
+    from napari.utils.notifications import show_error
+
+    from napari_operando.work import Work
+
+    work = Work()
+
+    def read() -> Stored:
+        stored = Stored(store)
+        stored.cell(stored.cells[0])
+        return stored
+
+    def done(stored: Stored) -> None:
+        _reading.discard(work)
+        open_window(viewer, stored)
+
+    def wrong(error: Exception) -> None:
+        _reading.discard(work)
+        (failed or show_error)(str(error))
+
+    _reading.add(work)
+    work.run("open", read, done, wrong, what=f"opening {Path(store).name}")
+
+
+_reading: set[Any] = set()
+"""What is being read; held until it was."""
+
+
 def binding_problem() -> str:
     """Tell of a Qt binding that is known to crash; empty if this one is not.
 
@@ -119,13 +156,12 @@ def reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | None:
 def _read(path: str | Sequence[str]) -> list[Any]:
     """Show each store; in a viewer without a window, give its images as layers."""
     out: list[Any] = []
+    viewer = _viewer()
     for one in [path] if isinstance(path, str) else path:
-        stored = Stored(one)
-        viewer = _viewer()
         if viewer is not None:
-            open_window(viewer, stored)
+            open_beside(viewer, one)
         else:
-            out += image_layers(stored)
+            out += image_layers(Stored(one))
     return out or [(None,)]
 
 
@@ -185,17 +221,14 @@ def _window() -> Window | None:
 
 def ask() -> None:
     """Ask for a store and show it."""
-    from qtpy.QtWidgets import QFileDialog, QMessageBox
+    from qtpy.QtWidgets import QFileDialog
 
     viewer = _viewer()
     if viewer is None:
         return
     chosen, _ = QFileDialog.getOpenFileName(None, "Open an operando store", "", "Stores (*.nxs);;All files (*)")
     if chosen:
-        try:
-            open_window(viewer, chosen)
-        except op.OperandoError as error:
-            QMessageBox.warning(None, "operando", str(error))
+        open_beside(viewer, chosen)
 
 
 def ask_export() -> None:

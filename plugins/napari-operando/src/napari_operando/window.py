@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMainWindow, QTabWidget, QWidget
 
@@ -182,6 +183,7 @@ class Window(QObject):
         self.timeline.position_chosen.connect(self.show_position)
         self.timeline.export_wanted.connect(self.ask_export)
         self.timeline.images_wanted.connect(self.ask_images)
+        self.timeline.again_wanted.connect(self.read_again)
         self.frames.ages_changed.connect(self._retime)
         self.frames.find_images.connect(self.ask_images)
         self.viewer.dims.events.point.connect(self._scrolled)
@@ -210,6 +212,7 @@ class Window(QObject):
             "M": self._toggle_mean,
             "G": self.ask_moment,
             "E": self.ask_export,
+            "F5": self.read_again,
         }
 
     def _toggle_mean(self) -> None:
@@ -321,14 +324,17 @@ class Window(QObject):
         """Show another cell."""
         if name == self.cell.name:
             return
+        self.work.run("cell", lambda: self.stored.cell(name), self._take, lambda error: self.timeline.say(str(error)), what=f"cell {name}")
+
+    def _take(self, cell: Cell) -> None:
         for layer in self.layers.values():
             if layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
         self.layers, self.views, self._opacity = {}, {}, {}
         self._faded, self._unreadable = set(), set()
-        self.cell = self._cell_of(name)
+        self.cell = cell
         self.position = self._first_position(self.cell)
-        self.session.use(self.cell.timeline(self.position), name)
+        self.session.use(self.cell.timeline(self.position), cell.name)
 
     def _cell_changed(self) -> None:
         for panel in self.panels:
@@ -336,6 +342,31 @@ class Window(QObject):
         self.timeline.select_position(self.position)
         self.proportion()
         self._open_images()
+
+    def read_again(self) -> None:
+        """Open the store anew, as while it grows; cell, moment, events and region are kept."""
+        from napari_operando.opening import open_window
+
+        session, path = self.session, self.stored.path
+
+        def read() -> Stored:
+            stored = Stored(path, self.stored.moved)
+            stored.cell(self.cell.name if self.cell.name in stored.cells else stored.cells[0])
+            return stored
+
+        def done(stored: Stored) -> None:
+            viewer, cell = self.viewer, self.cell.name
+            anew = open_window(viewer, stored, cell=cell if cell in stored.cells else None)
+            if anew.cell.name == cell:
+                shift = float((session.timeline.origin - anew.session.timeline.origin) / np.timedelta64(1, "ns")) / 1e9
+                anew.session.active = session.active
+                anew.session.time = session.time + shift
+                for name, at in session.marks.items():
+                    anew.session.mark(name, at + shift)
+                if session.region is not None:
+                    anew.session.select(*(edge + shift for edge in session.region))
+
+        self.work.run("again", read, done, lambda error: self.timeline.say(str(error)), what=f"reading {path.name} again")
 
     def show_position(self, position: int | None) -> None:
         """Show the frames of one spot, or of all."""

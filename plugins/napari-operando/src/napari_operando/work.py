@@ -21,21 +21,19 @@ class _Task:
         self.over: Any = over
         self.bar: Any = None
 
-    def run(self) -> Any:
+    def run(self) -> tuple[bool, Any]:
+        """Say whether it went well, and the result or what was raised: an error that left the thread would be raised again by Qt's own loop."""
         function, self.function = self.function, None
-        return function()
+        try:
+            return True, function()
+        except Exception as error:
+            return False, error
 
-    def returned(self, value: Any) -> None:
-        self._end(self.done, value)
-
-    def errored(self, error: Exception) -> None:
-        self._end(self.failed, error)
-
-    def _end(self, call: Any, value: Any) -> None:
-        over = self.over
+    def returned(self, result: tuple[bool, Any]) -> None:
+        over, call = self.over, self.done if result[0] else self.failed
         self.close()
         if over is not None and over(self):
-            call(value)
+            call(result[1])
 
     def close(self) -> None:
         """Let everything go; the thread may still run, unheard."""
@@ -78,8 +76,7 @@ class Work(QObject):
         task.bar = _progress(what or name)
         self._running[name] = task
         worker = create_worker(task.run, _start_thread=False)
-        worker.returned.connect(lambda value: task.returned(value))
-        worker.errored.connect(lambda error: task.errored(error))
+        worker.returned.connect(lambda result: task.returned(result))
         worker.start()
 
     def _over(self, task: _Task) -> bool:

@@ -6,8 +6,6 @@ from typing import Any
 
 from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QVBoxLayout, QWidget
 
-import operando as op
-
 
 class OpenWidget(QWidget):
     """Two buttons, and what went wrong."""
@@ -35,12 +33,8 @@ class OpenWidget(QWidget):
 
     def open(self, path: str) -> None:
         """Open a store, or say why that cannot be done."""
-        from napari_operando.opening import open_window
+        from napari_operando.opening import open_beside
 
-        if not path:
-            return
-        try:
-            open_window(self.viewer, path)
+        if path:
             self.says.setText(path)
-        except op.OperandoError as error:
-            self.says.setText(str(error))
+            open_beside(self.viewer, path, self.says.setText)

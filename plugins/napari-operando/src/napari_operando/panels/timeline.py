@@ -40,6 +40,7 @@ class Timeline(QWidget):
     position_chosen = Signal(object)
     export_wanted = Signal()
     images_wanted = Signal()
+    again_wanted = Signal()
 
     def __init__(self, session: Session, cell: Cell, palette: Palette, work: Work, cells: list[str], parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -385,6 +386,7 @@ class Timeline(QWidget):
         self.menu.addSeparator()
         self.menu.addAction("Export what is shown ... (E)", self.export_wanted.emit)
         self.menu.addAction("Find images ...", self.images_wanted.emit)
+        self.menu.addAction("Read the store again (F5)", self.again_wanted.emit)
 
     def _checked(self, menu: QMenu, words: str, on: bool, call: Callable[[bool], None]) -> None:
         action = QAction(words, menu, checkable=True)
