@@ -69,6 +69,28 @@ def test_info(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert "A/xrd/frames" in capsys.readouterr().out
 
 
+def test_view_calls_the_viewer_that_is_installed(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import EntryPoint
+
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [])
+    assert main(["view", str(folder / "beamtime.nxs")]) == 1
+    assert 'pip install "napari-operando[qt]"' in capsys.readouterr().err
+    assert main(["view", str(folder / "none.nxs")]) == 1
+    assert "no such store" in capsys.readouterr().err
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [EntryPoint("x", "no_such_module_at_all:view", group)])
+    assert main(["view", str(folder / "beamtime.nxs")]) == 1
+    assert "cannot be loaded" in capsys.readouterr().err
+    (folder / "viewer_of_the_test.py").write_text(
+        "shown = []\ndef view(store, *, cell, images):\n    shown.append((store.name, cell, [i.name for i in images]))\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [EntryPoint("x", "viewer_of_the_test:view", group)])
+    assert main(["view", str(folder / "beamtime.nxs"), "--cell", "A", "--images", "raw"]) == 0
+    import viewer_of_the_test  # type: ignore[import-not-found]
+
+    assert viewer_of_the_test.shown == [("beamtime.nxs", "A", ["raw"])]
+
+
 def test_export_forms_hold_the_same_numbers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store, tree = folder / "beamtime.nxs", op.open_beamtime(folder / "beamtime.nxs")
     frames = tree["A/xrd/frames"].to_dataset().load()

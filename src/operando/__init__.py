@@ -21,10 +21,28 @@ _lazy = {
     "images": "images",
     "load": "beamtime",
     "open_beamtime": "store",
+    "overview_rows": "store",
+    "overviews": "store",
+    "provenance": "store",
     "reduce": "beamtime",
     "OperandoError": "contract",
     "contract": "contract",
 }
 __getattr__, __dir__ = attach(__name__, _lazy)
 
-__all__ = ["Clock", "OperandoError", "align", "build", "check", "figures", "images", "load", "open_beamtime", "reduce"]
+__all__ = [
+    "Clock",
+    "OperandoError",
+    "align",
+    "build",
+    "check",
+    "contract",
+    "figures",
+    "images",
+    "load",
+    "open_beamtime",
+    "overview_rows",
+    "overviews",
+    "provenance",
+    "reduce",
+]

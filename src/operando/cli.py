@@ -28,6 +28,7 @@ a beamtime from raw files to one store:
   operando check beamtime.yaml     how every stream stands on the electrochemical timeline
   operando build beamtime.yaml     load, align, reduce, save: beamtime.nxs
   operando info beamtime.nxs       what is in it
+  operando view beamtime.nxs       see it (needs napari-operando)
 no data at hand:
   operando demo                    a simulated beamtime, from raw files to figures, recovered beside true
 """
@@ -92,6 +93,18 @@ def _parser() -> argparse.ArgumentParser:
     info = command("info", _info, "say what a store holds", "  operando info beamtime.nxs\n  operando info beamtime.operando --json")
     info.add_argument("store", metavar="STORE", type=Path)
     info.add_argument("--json", action="store_true", help="print it as one JSON object")
+
+    view = command(
+        "view",
+        _view,
+        "show a store in a window: images, waterfalls, voltage, fractions and impedance under one cursor",
+        "  operando view beamtime.nxs\n  operando view beamtime.operando --cell B\n  operando view beamtime.nxs --images /mnt/disk/raw",
+    )
+    view.add_argument("store", metavar="STORE", type=Path)
+    view.add_argument("--cell", metavar="NAME", help="the cell to begin with (default: the first)")
+    view.add_argument(
+        "--images", metavar="DIR", type=Path, action="append", default=[], help="look here for image files that were moved; may be repeated"
+    )
 
     export = command(
         "export",
@@ -403,6 +416,26 @@ def _some(names: list[str], width: int = 90) -> str:
     while shown > 1 and len(", ".join(names[:shown])) > width:
         shown -= 1
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if shown < len(names) else "")
+
+
+def _view(args: argparse.Namespace) -> int:
+    from importlib.metadata import entry_points
+
+    from operando.store import open_beamtime
+
+    found = sorted(entry_points(group="operando.viewers"), key=lambda point: point.name)
+    if not found:
+        open_beamtime(args.store, problems=[])  # what is wrong with the store is worth more than an installation
+        raise OperandoError("no viewer is installed", expected="a package that offers one", hint='pip install "napari-operando[qt]"')
+    try:
+        show = found[0].load()
+    except ImportError as error:
+        raise OperandoError(
+            f"the viewer {found[0].name} cannot be loaded: {error}",
+            hint='pip install "napari-operando[qt]" brings Qt; a server may lack libGL, libEGL',
+        ) from None
+    show(args.store, cell=args.cell, images=args.images)
+    return 0
 
 
 def _export(args: argparse.Namespace) -> int:

@@ -68,7 +68,7 @@ def run(folder: Path, *, seed: int | None = None, progress: Progress | None = No
         The folder holds something else, or the simulator's libraries are missing; and what check and build raise.
     """
     say = progress or Silent()
-    config = _raw(folder, seed, say)
+    config = raw_files(folder, seed, say)
     report = beamtime.check(config, progress=say)
     outcome = beamtime.run(read_config(config), progress=say)
     drawn = draw(outcome.published, folder / "figures", report, progress=say)
@@ -76,8 +76,17 @@ def run(folder: Path, *, seed: int | None = None, progress: Progress | None = No
     return Demo(config, outcome.published, report, outcome, drawn, answers)
 
 
-def _raw(folder: Path, seed: int | None, say: Progress) -> Path:
-    """Put the raw files there, unless an earlier demo has."""
+def raw_files(folder: Path, seed: int | None = None, progress: Progress | None = None) -> Path:
+    """Put the raw files of the example beamtime into a folder, unless an earlier demo has, and give its beamtime.yaml.
+
+    They are copied from a checkout, or simulated where there is none.
+
+    Raises
+    ------
+    OperandoError
+        The folder holds something else, or the simulator's libraries are missing.
+    """
+    say = progress or Silent()
     if folder.resolve() == EXAMPLE.resolve():
         raise OperandoError("that is the example itself, and the demo works on a copy", file=folder, hint="operando demo, or operando demo DIR")
     if folder.exists() and not folder.is_dir():

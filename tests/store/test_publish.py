@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from operando.store import Store, open_beamtime, overviews, provenance
+from operando.store import Store, open_beamtime, overview_rows, overviews, provenance
 
 PROCESS = {
     "program": "operando",
@@ -241,6 +241,9 @@ def test_overviews_are_means_that_keep_positions_and_segments_apart(store):
     expected = 10 * small["position"] + 100 * small["segment"]
     assert abs(small["intensity"][:, 0] - expected).max() < 6
     assert "frames_overview_4" not in open_beamtime(target)["A/xrd"].children
+    row = overview_rows(open_beamtime(target)["A/xrd/frames"].ds, 4)
+    np.testing.assert_allclose(small["intensity"][5, 0], values[row == 5, 0].mean())
+    xr.testing.assert_allclose(overviews(store.path, "A/xrd/frames")[4].load(), small)  # of the growing store, averaged when read
     with h5py.File(target) as h5:
         assert h5["A/xrd"].attrs["default"] == "frames"
 

@@ -304,6 +304,16 @@ def test_what_is_no_store_is_named(tmp_path, beamtime):
 # ----------------------------------------------------------------- the manifest accounts for everything
 
 
+def test_a_store_with_a_damaged_part_can_be_opened_without_the_product(beamtime):
+    part = beamtime.parts("A", "xrd", "frames")[0]
+    (beamtime.path / part.path).write_bytes(b"no longer what it was")
+    problems = []
+    tree = open_beamtime(beamtime.path, problems=problems)
+    assert [str(p.file) for p in problems] == [str(beamtime.path / part.path)]
+    assert "frames" in tree["A/echem"].children
+    assert "frames" not in tree["A/xrd"].children
+
+
 def test_missing_and_damaged_parts_are_named(beamtime):
     part = beamtime.parts("A", "xrd", "frames")[1]
     file = beamtime.path / part.path

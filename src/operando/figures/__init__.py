@@ -7,6 +7,7 @@ was reduced from them with its errors, `impedance` sweeps with what was fitted t
 """
 
 from operando.figures.columns import operando
+from operando.figures.labels import label, named, printed, readable
 from operando.figures.panels import observables
 from operando.figures.refinements import refinement
 from operando.figures.report import alignment
@@ -14,4 +15,18 @@ from operando.figures.spectra import impedance
 from operando.figures.style import BAD, COLOURS, save
 from operando.figures.waterfalls import waterfall
 
-__all__ = ["BAD", "COLOURS", "alignment", "impedance", "observables", "operando", "refinement", "save", "waterfall"]
+__all__ = [
+    "BAD",
+    "COLOURS",
+    "alignment",
+    "impedance",
+    "label",
+    "named",
+    "observables",
+    "operando",
+    "printed",
+    "readable",
+    "refinement",
+    "save",
+    "waterfall",
+]

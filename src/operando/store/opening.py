@@ -15,10 +15,11 @@ from operando.store.combine import Combined, stored_array
 from operando.store.directory import HIDDEN, Store
 from operando.store.encoding import Layout
 from operando.store.manifest import natural
+from operando.store.overview import overviews_of
 from operando.store.publish import OVERVIEW
 
 
-def open_beamtime(path: str | os.PathLike[str]) -> xr.DataTree:
+def open_beamtime(path: str | os.PathLike[str], *, problems: list[StoreError] | None = None) -> xr.DataTree:
     """Open a beamtime as one tree, `bt["A/xrd/frames"]`, whose signals are read when they are needed.
 
     Every product over time carries the alignment (voltage, charge, cycle, flags ...) as coordinates and the corrected time as index. A
@@ -28,6 +29,9 @@ def open_beamtime(path: str | os.PathLike[str]) -> xr.DataTree:
     ----------
     path
         `<name>.nxs`, or the growing `<name>.operando/`.
+    problems
+        Where to put what is wrong with products of a growing store that have missing or damaged parts; the others are then opened without
+        them. By default such a store is refused.
 
     Raises
     ------
@@ -44,28 +48,40 @@ def open_beamtime(path: str | os.PathLike[str]) -> xr.DataTree:
         if not (path / "manifest.jsonl").exists() and not (path / "parts").exists():
             raise StoreError("this folder is no store", file=path, expected="<name>.operando/ with its manifest.jsonl, or a published .nxs")
         store = Store(path)
-        return _tree({"/".join(a): store.read_joined(*a) for a in store.products() if a[2] not in HIDDEN})
+        found = {}
+        for address in (a for a in store.products() if a[2] not in HIDDEN):
+            try:
+                found["/".join(address)] = store.read_joined(*address)
+            except StoreError as error:
+                if problems is None:
+                    raise
+                problems.append(error)
+        return _tree(found)
     return _tree({address: lazy.dataset() for address, overview_of, lazy in _products(path) if not overview_of})
 
 
 def overviews(path: str | os.PathLike[str], address: str) -> dict[int, xr.Dataset]:
-    """Give the overviews of a published product, for drawing: frames averaged -> dataset, the finest first; empty if it is small.
+    """Give the overviews of a product, for drawing: frames averaged -> dataset, the finest first; empty if it is small.
+
+    Those of a published store lie in it. Those of a growing one are averaged from its frames when they are read, which takes as long as
+    reading the frames.
 
     Parameters
     ----------
     path
-        The published `.nxs`; a growing store has none.
+        The published `.nxs`, or the growing `.operando/`.
     address
         Such as `A/xrd/frames`.
 
     Raises
     ------
     StoreError
-        The file is no published store.
+        No store, or no such product in a growing one.
     """
     path = Path(path)
     if path.is_dir():
-        return {}
+        cell, series, product = address.strip("/").split("/")
+        return {int(ds.attrs["overview_factor"]): ds for _, ds in overviews_of(product, Store(path).read_joined(cell, series, product))}
     start = address.strip("/") + OVERVIEW
     found = {int(name.removeprefix(start)): lazy.dataset() for name, overview_of, lazy in _products(path) if overview_of and name.startswith(start)}
     return dict(sorted(found.items()))

@@ -66,10 +66,10 @@ class _Means(LazyArray):
         return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
-def groups(ds: xr.Dataset, factor: int) -> np.ndarray:
-    """Number the groups of about `factor` frames that are averaged: never across segments, setups or positions.
+def overview_rows(ds: xr.Dataset, factor: int) -> np.ndarray:
+    """Give, for each frame of a product, its row in the overview of that factor.
 
-    Interleaved positions are averaged each for itself.
+    Groups of about `factor` frames are averaged: never across segments, setups or positions; interleaved positions each for itself.
     """
     n = ds.sizes["time"]
     names = [c for c in ("segment", "setup", "position") if c in ds.coords and ds[c].dims == ("time",)]
@@ -99,7 +99,7 @@ def overviews_of(product: str, ds: xr.Dataset) -> Iterator[tuple[str, xr.Dataset
         return
     factor = 1 if rows <= LARGE else 4
     while True:
-        group = groups(ds, factor) if factor > 1 else np.arange(rows)
+        group = overview_rows(ds, factor) if factor > 1 else np.arange(rows)
         yield f"{product}_overview_{factor}", _overview(ds, wide, group, factor)
         if int(group.max()) + 1 <= LARGE or factor * 4 > rows:
             return

@@ -1,0 +1,101 @@
+"""Images as layers of napari, true in time. Pure: no Qt, no viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from napari_operando.reading import Cell, ImageSeries
+from napari_operando.session import Timeline
+from napari_operando.timeview import GAP, TimeView
+
+
+def contrast(picture: np.ndarray) -> tuple[float, float]:
+    """Give what should be black and white: the 1st and 99.5th percentile of pixels that count.
+
+    Detectors mark dead pixels with the largest or with negative numbers; those do not count.
+    """
+    flat = np.asarray(picture).ravel()
+    flat = flat[:: max(1, len(flat) // 500_000)]
+    if flat.dtype.kind in "iu":
+        flat = flat[(flat < np.iinfo(flat.dtype).max - 1) & (flat >= 0)]
+    flat = flat[np.isfinite(flat)]
+    if not len(flat):
+        return 0.0, 1.0
+    low, high = (float(v) for v in np.percentile(flat, (1.0, 99.5)))
+    return (low, high) if high > low else (low, low + max(abs(low), 1.0))
+
+
+def first_picture(series: ImageSeries, times: Any) -> tuple[np.ndarray | None, str]:
+    """Read the first frame that can be read, of a few over the whole experiment, and say why none can."""
+    reason = "the series has no frames"
+    frames = times.frames
+    for index in frames[np.unique(np.linspace(0, len(frames) - 1, min(len(frames), 8)).astype(int))] if len(frames) else ():
+        try:
+            return series.pictures.read(int(index)), ""
+        except Exception as error:  # the next one may do; each says what is wrong when it is looked at
+            reason = str(error) or type(error).__name__
+    return None, reason
+
+
+def image_layer(
+    key: str,
+    series: ImageSeries,
+    timeline: Timeline,
+    picture: np.ndarray,
+    problem: Callable[[int, str], None] | None = None,
+) -> tuple[TimeView, dict[str, Any], str]:
+    """Give the layer of an images series as (data, settings, kind), as napari takes them.
+
+    Parameters
+    ----------
+    key, series
+        Name and frames.
+    timeline
+        Gives ticks and exposures.
+    picture
+        One frame: its size is that of the layer, its values set the contrast.
+    problem
+        Told of frames that cannot be read.
+    """
+    view = TimeView(
+        timeline.frames[key],
+        series.pictures.read,
+        (picture.shape[0], picture.shape[1]),
+        picture.dtype,
+        start=timeline.begin,
+        tick=timeline.tick,
+        ticks=timeline.ticks,
+        problem=problem,
+    )
+    settings = {
+        "name": key,
+        "scale": (timeline.tick, 1.0, 1.0),
+        "translate": (timeline.begin, 0.0, 0.0),
+        "units": ("s", "pixel", "pixel"),
+        "axis_labels": ("time", "y", "x"),
+        "contrast_limits": contrast(picture),
+        "colormap": "gray",
+        "multiscale": False,
+        "rgb": False,
+        "cache": False,
+        "metadata": {"operando": {"cell": series.ds.attrs.get("cell", ""), "series": key}},
+    }
+    return view, settings, "image"
+
+
+def caption(cell: Cell, key: str, timeline: Timeline, time: float, problems: dict[int, str]) -> str:
+    """Say which image is shown, how old it is, or why there is none."""
+    shown = timeline.frames[key].at(time)
+    if shown.index == GAP:
+        return f"{key}: no frame here"
+    said = f"{key} #{shown.index}"
+    if shown.age > 0:
+        said += f", {shown.age:.0f} s old" if shown.age < 120 else f", {shown.age / 60:.1f} min old"
+    if shown.stale:
+        said += " (stale)"
+    if shown.index in problems:
+        said += f"\n{problems[shown.index].splitlines()[0]}"
+    return said

@@ -1,0 +1,1 @@
+"""What is drawn with Qt: one file per panel. Panels observe the session, never each other."""

@@ -1,0 +1,126 @@
+"""A table of what is shown at the cursor: series, frame, age; how old a frame may be; and what went wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QBrush, QColor
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QLabel, QPlainTextEdit, QPushButton, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
+
+from napari_operando.panels.timeline import age
+from napari_operando.reading import Cell
+from napari_operando.session import Session
+from napari_operando.theme import Palette
+
+_COLUMNS = ("series", "frame", "age", "shown up to (s)")
+_MOST = 200
+
+
+class FramesPanel(QWidget):
+    """Frames at the cursor. The last column can be edited: seconds outside its exposure up to which a frame is shown."""
+
+    title = "Frames"
+    ages_changed = Signal()
+    find_images = Signal()
+
+    def __init__(self, session: Session, cell: Cell, palette: Palette, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.session, self.cell, self.palette = session, cell, palette
+        self.table_widget = QTableWidget(0, len(_COLUMNS), self)
+        self.table_widget.setHorizontalHeaderLabels(list(_COLUMNS))
+        self.table_widget.verticalHeader().setVisible(False)
+        self.table_widget.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        self.table_widget.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        self.table_widget.cellChanged.connect(self._edited)
+        self.problems = QPlainTextEdit(self)
+        self.problems.setReadOnly(True)
+        self.problems.setMaximumBlockCount(_MOST)
+        self.problems.setPlaceholderText("Nothing went wrong.")
+        self.find = QPushButton("Find images ...")
+        self.find.setToolTip("Name a folder in which to look for image files that are not where the store says")
+        self.find.clicked.connect(self.find_images)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.addWidget(QLabel("At the cursor"))
+        layout.addWidget(self.table_widget, 2)
+        layout.addWidget(QLabel("What could not be shown"))
+        layout.addWidget(self.problems, 1)
+        layout.addWidget(self.find)
+        session.time_changed.connect(self.refresh)
+        session.selection_changed.connect(self.refresh)
+        self.show_cell(cell)
+
+    def show_cell(self, cell: Cell) -> None:
+        """Show another cell."""
+        self.cell = cell
+        self.table_widget.blockSignals(True)
+        self.table_widget.setRowCount(len(cell.series))
+        for row, (key, one) in enumerate(cell.series.items()):
+            for column in range(len(_COLUMNS)):
+                item = QTableWidgetItem(f"{key} ({one.technique})" if column == 0 else "")
+                if column < 3:
+                    item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)
+                self.table_widget.setItem(row, column, item)
+        self.table_widget.blockSignals(False)
+        self.refresh()
+
+    def showEvent(self, event: object) -> None:
+        """Draw what happened while it was hidden."""
+        super().showEvent(event)
+        self.refresh()
+
+    def refresh(self, *_: object) -> None:
+        """Fill the table, if it can be seen."""
+        if not self.isVisible():
+            return
+        self.table_widget.blockSignals(True)
+        for row, key in enumerate(self.cell.series):
+            times = self.session.timeline.frames.get(key)
+            if times is None:
+                continue
+            shown = times.at(self.session.time)
+            texts = (
+                "no frame" if shown.gap else f"#{shown.index}",
+                "" if shown.gap else age(shown.age) + (", stale" if shown.stale else ""),
+                f"{times.max_age:.6g}",
+            )
+            colour = QColor(self.palette.faint if shown.gap or shown.stale else self.palette.foreground)
+            for column, text in enumerate(texts, start=1):
+                item = self.table_widget.item(row, column)
+                item.setText(text)
+                item.setForeground(QBrush(colour))
+        self.table_widget.blockSignals(False)
+
+    def _edited(self, row: int, column: int) -> None:
+        if column != 3:
+            return
+        one = list(self.cell.series.values())[row]
+        try:
+            value = float(self.table_widget.item(row, column).text())
+        except ValueError:
+            value = np.nan
+        if value >= 0:
+            one.max_age = value
+            one.stale_after = min(value, one.times().interval * 1.5) if np.isfinite(value) else None
+            self.ages_changed.emit()
+        self.refresh()
+
+    def tell(self, message: str) -> None:
+        """Add a line to what went wrong."""
+        self.problems.appendPlainText(message)
+
+    def dress(self, palette: Palette) -> None:
+        """Take a palette's colours."""
+        self.palette = palette
+        self.refresh()
+
+    def table(self) -> dict[str, np.ndarray]:
+        """Give frame and age of every series at the cursor."""
+        keys = [k for k in self.cell.series if k in self.session.timeline.frames]
+        shown = [self.session.timeline.frames[k].at(self.session.time) for k in keys]
+        return {"series": np.array(keys, object), "frame": np.array([s.index for s in shown]), "age (s)": np.array([s.age for s in shown])}
+
+    def close_panel(self) -> None:
+        """Hear of nothing any more."""
+        self.session.time_changed.disconnect(self.refresh, missing_ok=True)
+        self.session.selection_changed.disconnect(self.refresh, missing_ok=True)

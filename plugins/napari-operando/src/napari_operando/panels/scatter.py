@@ -1,0 +1,159 @@
+"""Two observables against each other, coloured by time or state of charge; a click goes to the moment."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyqtgraph as pg
+from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QVBoxLayout, QWidget
+
+from napari_operando.panels.plots import axis_label, dress
+from napari_operando.reading import Cell, Trace
+from napari_operando.session import Session
+from napari_operando.theme import Palette
+from napari_operando.timeview import GAP, FrameTimes
+
+
+def paired(x: Trace, y: Trace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Put two observables side by side: (time, x, y) at the samples of the one that has fewer.
+
+    Each sample stands beside the nearest of the other, and is left out where that is older than the other usually is (see `FrameTimes`).
+    """
+    x, y = (t.only(np.isfinite(t.values) & np.isfinite(t.time)) for t in (x, y))
+    few, many = (x, y) if len(x.time) <= len(y.time) else (y, x)
+    begin, end = (many.begin, many.end) if many.begin is not None and many.end is not None else (many.time, many.time)
+    index, _ = FrameTimes(begin, end).lookup(few.time)
+    good = index != GAP
+    other = many.values[np.maximum(index, 0)][good]
+    own = few.values[good]
+    return few.time[good], *((own, other) if few is x else (other, own))
+
+
+class ScatterPanel(QWidget):
+    """Any observable against any other."""
+
+    title = "Scatter"
+
+    def __init__(self, session: Session, cell: Cell, palette: Palette, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.session, self.cell = session, cell
+        self.x, self.y, self.colour = QComboBox(), QComboBox(), QComboBox()
+        self.says = QLabel()
+        for box in (self.x, self.y):
+            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            box.setMinimumContentsLength(18)
+            box.setMaxVisibleItems(30)
+        self.graphics = pg.GraphicsLayoutWidget(parent=self)
+        self.plot = self.graphics.addPlot(0, 0)
+        self.plot.setMenuEnabled(False)
+        self.dots = pg.ScatterPlotItem(size=8, pen=None, hoverable=True, hoverSize=11, tip=None)
+        self.dots.sigClicked.connect(self._clicked)
+        self.here = pg.ScatterPlotItem(size=15, brush=None)
+        self.plot.addItem(self.dots)
+        self.plot.addItem(self.here)
+        self.bar = pg.ColorBarItem(width=10, interactive=False, colorMap="viridis", values=(0, 1))
+        self.graphics.addItem(self.bar, 0, 1)
+        top = QGridLayout()
+        top.setContentsMargins(6, 4, 6, 0)
+        for row, (name, box) in enumerate((("across", self.x), ("up", self.y), ("colour", self.colour))):
+            top.addWidget(QLabel(name), row, 0)
+            top.addWidget(box, row, 1)
+        top.setColumnStretch(1, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(top)
+        layout.addWidget(self.graphics, 1)
+        layout.addWidget(self.says)
+        self.palette = palette
+        self.time = self.across = self.up = np.empty(0)
+        self._drawn: object = None
+        for box in (self.x, self.y, self.colour):
+            box.currentIndexChanged.connect(self._again)
+        session.time_changed.connect(self._moved)
+        self.show_cell(cell)
+        self.dress(palette)
+
+    def show_cell(self, cell: Cell) -> None:
+        """Show another cell."""
+        self.cell = cell
+        names = [n for n, t in cell.traces.items() if not t.empty]
+        for box, wanted in ((self.x, ("phase_fraction", "voltage", "soc")), (self.y, ("charge_transfer_resistance", "_resistance", "current"))):
+            box.blockSignals(True)
+            box.clear()
+            box.addItems(names)
+            box.setCurrentIndex(next((names.index(n) for w in wanted for n in names if w in n and "area" not in n), min(0, len(names) - 1)))
+            box.blockSignals(False)
+        self.colour.blockSignals(True)
+        self.colour.clear()
+        self.colour.addItems(["time", *(["soc"] if "soc" in cell.echem else [])])
+        self.colour.blockSignals(False)
+        self._again()
+
+    def _again(self, *_: object) -> None:
+        self._drawn = None
+        self.refresh()
+
+    def showEvent(self, event: object) -> None:
+        """Draw what happened while it was hidden."""
+        super().showEvent(event)
+        self.refresh()
+
+    def refresh(self, *_: object) -> None:
+        """Draw, if it can be seen and something else is to be seen."""
+        if not self.isVisible():
+            return
+        x, y = self.cell.traces.get(self.x.currentText()), self.cell.traces.get(self.y.currentText())
+        if x is None or y is None:
+            self.says.setText("This store holds no observables.")
+            self.dots.setData([], [])
+            return
+        wanted = (x.name, y.name, self.colour.currentText(), self.palette.dark)
+        if wanted != self._drawn:
+            self._drawn = wanted
+            self.time, self.across, self.up = paired(x, y)
+            self.says.setText(
+                f"{len(self.time)} pairs, each sample beside the nearest of the other" if len(self.time) else "no two samples belong together"
+            )
+            by = self.time / 3600
+            if self.colour.currentText() == "soc":
+                record = self.cell.echem["soc"]
+                by = np.interp(self.time, record.time, record.values, left=np.nan, right=np.nan)
+            good = by[np.isfinite(by)]
+            low, high = (float(good.min()), float(good.max())) if len(good) else (0.0, 1.0)
+            share = np.nan_to_num((by - low) / ((high - low) or 1.0))
+            colours = pg.colormap.get("viridis").map(share, mode="qcolor")
+            self.dots.setData(self.across, self.up, brush=[pg.mkBrush(c) for c in colours])
+            self.bar.setLevels((low, high if high > low else low + 1))
+            self.bar.axis.setLabel("time (h)" if self.colour.currentText() == "time" else "state of charge", color=self.palette.foreground)
+            axis_label(self.plot.getAxis("bottom"), x.axis)
+            axis_label(self.plot.getAxis("left"), y.axis)
+            self.plot.enableAutoRange()
+        self._moved(self.session.time)
+
+    def _moved(self, time: float) -> None:
+        if self.isVisible() and len(self.time):
+            k = int(np.argmin(np.abs(self.time - time)))
+            self.here.setData([self.across[k]], [self.up[k]], pen=pg.mkPen(self.palette.cursor, width=2))
+
+    def _clicked(self, _: object, points: list[pg.SpotItem], *more: object) -> None:
+        if len(points):
+            self.session.time = float(self.time[points[0].index()])
+
+    def dress(self, palette: Palette) -> None:
+        """Take a palette's colours."""
+        self.palette = palette
+        self.graphics.setBackground(palette.background)
+        dress(self.plot, palette)
+        self.bar.axis.setTextPen(pg.mkPen(palette.foreground))
+        self.bar.axis.setPen(pg.mkPen(palette.faint))
+        self.bar.axis.label.setDefaultTextColor(pg.mkColor(palette.foreground))
+        self._again()
+
+    def table(self) -> dict[str, np.ndarray]:
+        """Give the pairs."""
+        if not len(self.time):
+            return {}
+        return {"time (s)": self.time, self.x.currentText(): self.across, self.y.currentText(): self.up}
+
+    def close_panel(self) -> None:
+        """Hear of nothing any more."""
+        self.session.time_changed.disconnect(self._moved, missing_ok=True)

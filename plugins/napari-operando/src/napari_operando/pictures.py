@@ -1,0 +1,83 @@
+"""Detector and microscope frames by reference: the store knows file, dataset and index, the pixels stay in their files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+import operando as op
+
+
+class Pictures:
+    """The frames of an images series.
+
+    Parameters
+    ----------
+    ds
+        The table: `file`, and where a file holds several frames `dataset` and `index`, over time. Frames are turned as its attribute `detector` says.
+    folder
+        What relative names start from: where the store lies.
+    moved
+        Folders in which files are looked for that are not where the table says; the longest end of the path that is found there counts.
+    """
+
+    def __init__(self, ds: xr.Dataset, folder: Path, moved: Iterable[Path] = ()) -> None:
+        self.file = np.asarray(ds["file"].values, object)
+        self.dataset = np.asarray(ds["dataset"].values, object) if "dataset" in ds else None
+        self.index = np.asarray(ds["index"].values) if "index" in ds else None
+        self.orientation = _orientation(ds)
+        self.folders = [*moved, folder]
+        self._found: dict[str, tuple[str, Path]] = {}
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+    def look_in(self, folder: Path) -> None:
+        """Look for files in another folder too."""
+        self.folders.insert(0, folder)
+        self._found.clear()
+
+    def read(self, index: int) -> np.ndarray:
+        """Read the pixels of a frame, (y, x).
+
+        Raises
+        ------
+        operando.OperandoError
+            The file is missing or damaged, or holds no such frame; the message says which.
+        """
+        path, folder = self._find(str(self.file[index]))
+        which = int(self.index[index]) if self.index is not None else 0
+        dataset = str(self.dataset[index]) if self.dataset is not None else ""
+        picture = op.images.read(path, dataset, which, folder=folder)
+        return op.images.oriented(picture, self.orientation) if self.orientation else picture
+
+    def _find(self, name: str) -> tuple[str, Path]:
+        """Find a file, and the folder below which it is."""
+        if name not in self._found:
+            for folder in self.folders:
+                try:
+                    self._found[name] = (op.images.find(name, folder), folder)
+                    break
+                except op.OperandoError:
+                    continue
+            else:
+                raise op.contract.LoaderError(
+                    "not found",
+                    file=name,
+                    found=f"looked in {', '.join(map(str, self.folders))}",
+                    hint="if it was moved, name the folder: Show > Find images, or operando view --images FOLDER",
+                )
+        return self._found[name]
+
+
+def _orientation(ds: xr.Dataset) -> str:
+    """Read how the frames are turned before they are looked at; empty if not at all or not known."""
+    try:
+        said = json.loads(str(ds.attrs.get("detector", "{}"))).get("orientation", "")
+    except (ValueError, AttributeError):
+        return ""
+    return said if said in op.images.ORIENTATIONS else ""

@@ -1,0 +1,517 @@
+"""The window: canvas, timeline and panels of one store around one session."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtWidgets import QApplication, QMainWindow, QTabWidget, QWidget
+
+from napari_operando.layers import caption, first_picture, image_layer
+from napari_operando.panels.correlations import CorrelationsPanel
+from napari_operando.panels.frames import FramesPanel
+from napari_operando.panels.impedance import ImpedancePanel
+from napari_operando.panels.plots import shortcuts
+from napari_operando.panels.scatter import ScatterPanel
+from napari_operando.panels.spectrum import SpectrumPanel
+from napari_operando.panels.timeline import Timeline
+from napari_operando.reading import Cell, Stored
+from napari_operando.session import Session
+from napari_operando.theme import palette_of
+from napari_operando.timeview import TimeView
+from napari_operando.work import Work
+
+if TYPE_CHECKING:
+    import napari
+
+CANVAS_EVERY = 40
+"""Milliseconds between two images while the cursor is dragged; the latest moment wins. Plots follow at once."""
+
+_FADED = 0.35
+
+
+class _OnePainting(QObject):
+    """Lets what was changed together be painted together.
+
+    Each scene of a plot asks for its own painting at once, and each painting composes the whole window with the picture of OpenGL in it: 20 ms
+    where no graphics card helps, as over a remote desktop.
+    """
+
+    def __init__(self, main: QMainWindow) -> None:
+        super().__init__(main)
+        self.main, self._passing = main, False
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(0)
+        self._soon.timeout.connect(self._paint)
+        main.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Hold requests back until everything that is due now was done."""
+        if event.type() != QEvent.Type.UpdateRequest or self._passing or watched is not self.main:
+            return False
+        if not self._soon.isActive():
+            self._soon.start()
+        return True
+
+    def _paint(self) -> None:
+        self._passing = True
+        try:
+            QApplication.sendEvent(self.main, QEvent(QEvent.Type.UpdateRequest))
+        finally:
+            self._passing = False
+
+    def close(self) -> None:
+        """Hold nothing back any more. Only while the window lives on: one that closes takes this along, and must not be waiting for a painting."""
+        self.main.removeEventFilter(self)
+        if self._soon.isActive():
+            self._soon.stop()
+            self._paint()
+        self.deleteLater()
+
+
+windows: weakref.WeakKeyDictionary[Any, Window] = weakref.WeakKeyDictionary()
+"""The window of each viewer that shows a store."""
+
+
+class Window(QObject):
+    """Everything that shows a store in a viewer.
+
+    Parameters
+    ----------
+    viewer
+        A viewer with a window. A store that it shows already is let go.
+    stored
+        The store.
+    cell
+        Which cell first; by default the first.
+    """
+
+    def __init__(self, viewer: napari.Viewer, stored: Stored, cell: str | None = None) -> None:
+        super().__init__()
+        if viewer in windows:
+            windows[viewer].close()
+        windows[viewer] = self
+        self.viewer, self.stored = viewer, stored
+        self.position: int | None = None
+        self.layers: dict[str, Any] = {}
+        self.views: dict[str, TimeView] = {}
+        self._opacity: dict[str, float] = {}
+        self._faded: set[str] = set()
+        self._unreadable: set[str] = set()
+        self.closed = False
+        self._from_canvas = self._to_canvas = False
+        self.cell = self._cell_of(cell or stored.cells[0])
+        self.position = self._first_position(self.cell)
+        self.session = Session(self.cell.timeline(self.position), cell=self.cell.name, active=next(iter(self.cell.series), ""))
+        self.session.time = 0.0
+        palette = palette_of(viewer.theme)
+        self.work = Work(self)
+        self.timeline = Timeline(self.session, self.cell, palette, self.work, stored.cells)
+        self.spectrum = SpectrumPanel(self.session, self.cell, palette, self.work)
+        self.impedance = ImpedancePanel(self.session, self.cell, palette)
+        self.scatter = ScatterPanel(self.session, self.cell, palette)
+        self.frames = FramesPanel(self.session, self.cell, palette)
+        self.correlations = CorrelationsPanel(self.cell, palette)
+        self.upper = [self.spectrum, self.scatter, self.correlations]
+        self.lower = [self.impedance, self.frames]
+        self.panels: list[Any] = [self.timeline, *self.upper, *self.lower]
+        self._docks = self._arrange()
+        self._canvas = QTimer(self)
+        self._canvas.setSingleShot(True)
+        self._canvas.setInterval(CANVAS_EVERY)
+        self._canvas.timeout.connect(self._show_moment)
+        self._listen()
+        self.timeline.select_position(self.position)
+        for problem in stored.problems:
+            self.frames.tell(problem)
+        self._open_images()
+
+    # ------------------------------------------------------------------ assembly
+
+    def _cell_of(self, name: str) -> Cell:
+        return self.stored.cell(name)
+
+    @staticmethod
+    def _first_position(cell: Cell) -> int | None:
+        """Show one spot at first where several are interleaved: together they are a fence, not a picture."""
+        return cell.positions[0] if cell.positions else None
+
+    def _arrange(self) -> list[QWidget]:
+        tabs = []
+        for members in (self.upper, self.lower):
+            tab = QTabWidget()
+            tab.setDocumentMode(True)
+            for panel in members:
+                tab.addTab(panel, panel.title)
+            tabs.append(tab)
+        self.upper_tabs, self.lower_tabs = tabs
+        add = self.viewer.window.add_dock_widget
+        docks = [
+            add(self.timeline, name="Timeline", area="bottom", add_vertical_stretch=False),
+            add(self.upper_tabs, name="At the cursor", area="right", add_vertical_stretch=False),
+            add(self.lower_tabs, name="Sweeps and frames", area="right", add_vertical_stretch=False),
+        ]
+        main = self.timeline.window()
+        self.main: QMainWindow | None = main if isinstance(main, QMainWindow) else None
+        if self.main is not None:
+            self.main.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea)
+            self.main.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.BottomDockWidgetArea)
+            QTimer.singleShot(0, self.proportion)
+            self.main.installEventFilter(self)
+        self._painting = _OnePainting(self.main) if self.main is not None else None
+        return docks
+
+    def proportion(self) -> None:
+        """Share the window between canvas, timeline and panels; without images the canvas is small."""
+        if self.main is None or self.closed:
+            return
+        wide, high = self.main.width(), self.main.height()
+        timeline, upper, lower = self._docks
+        self.main.resizeDocks([timeline], [int(high * (0.56 if self.cell.images else 0.8))], Qt.Orientation.Vertical)
+        self.main.resizeDocks([upper, lower], [int(wide * 0.27)] * 2, Qt.Orientation.Horizontal)
+        self.main.resizeDocks([upper, lower], [int(high * 0.41), int(high * 0.59)], Qt.Orientation.Vertical)
+
+    def _listen(self) -> None:
+        self.session.time_changed.connect(self._moved)
+        self.session.cell_changed.connect(self._cell_changed)
+        self.timeline.cell_chosen.connect(self.show_cell)
+        self.timeline.position_chosen.connect(self.show_position)
+        self.timeline.export_wanted.connect(self.ask_export)
+        self.timeline.images_wanted.connect(self.ask_images)
+        self.timeline.again_wanted.connect(self.read_again)
+        self.frames.ages_changed.connect(self._retime)
+        self.frames.find_images.connect(self.ask_images)
+        self.viewer.dims.events.point.connect(self._scrolled)
+        self.viewer.events.theme.connect(self._themed)
+        self._actions = self._keys()
+        for key, action in self._actions.items():
+            self.viewer.bind_key(_napari_key(key), _binding(action), overwrite=True)
+        self._shortcuts = [one for widget in (self.timeline, self.upper_tabs, self.lower_tabs) for one in shortcuts(widget, self._actions)]
+
+    def _keys(self) -> dict[str, Callable[[], None]]:
+        s = self.session
+        return {
+            "Left": lambda: s.step(-1),
+            "Right": lambda: s.step(1),
+            "Shift+Left": lambda: s.step(-10),
+            "Shift+Right": lambda: s.step(10),
+            "Ctrl+Left": lambda: s.cycle(-1),
+            "Ctrl+Right": lambda: s.cycle(1),
+            "[": lambda: s.half_cycle(-1),
+            "]": lambda: s.half_cycle(1),
+            "A": lambda: s.mark("A"),
+            "B": lambda: s.mark("B"),
+            "Shift+A": s.unmark,
+            "D": lambda: setattr(s, "difference", not s.difference),
+            "R": s.toggle_region,
+            "M": self._toggle_mean,
+            "G": self.ask_moment,
+            "E": self.ask_export,
+            "F5": self.read_again,
+        }
+
+    def _toggle_mean(self) -> None:
+        if not self.session.mean and self.session.region is None:
+            self.session.toggle_region()
+        self.session.mean = not self.session.mean
+
+    # ------------------------------------------------------------------ images
+
+    def _open_images(self) -> None:
+        """Add a layer for each images series, once one of its frames was read beside the window."""
+        for key, series in self.cell.images.items():
+            times = self.session.timeline.frames[key]
+            self.work.run(
+                f"images {key}",
+                lambda series=series, times=times: first_picture(series, times),
+                lambda found, key=key: self._add_images(key, *found),
+                lambda error, key=key: self.frames.tell(f"{key}: {error}"),
+                what=f"{key}: first frame",
+            )
+        self._captions()
+
+    def _add_images(self, key: str, picture: Any, reason: str) -> None:
+        if key not in self.cell.images or key in self.layers:
+            return
+        if picture is None:
+            self.frames.tell(f"{key}: no frame can be read: {reason}")
+            self._unreadable.add(key)
+            self._captions()
+            return
+        self._adopt(key, *image_layer(key, self.cell.images[key], self.session.timeline, picture, self._problem(key)))
+
+    def _problem(self, key: str) -> Callable[[int, str], None]:
+        # weakly: the view lives in a layer, which may outlive the window
+        me = weakref.ref(self)
+
+        def tell(frame: int, message: str) -> None:
+            window = me()
+            if window is not None and not window.closed:
+                window.frames.tell(f"{key} #{frame}: {message}")
+
+        return tell
+
+    def _adopt(self, key: str, view: TimeView, settings: dict[str, Any], kind: str) -> None:
+        """Show the first images series; the others are there to be made visible."""
+        layer = self.viewer.add_image(view, **settings, visible=not self.layers)
+        self.layers[key], self.views[key] = layer, view
+        self._opacity[key] = layer.opacity
+        self._show_moment()
+        self.viewer.reset_view()
+
+    def _show_moment(self) -> None:
+        """Let the canvas show the moment of the session."""
+        if self.closed:
+            return
+        if self.layers and not self._from_canvas and self.viewer.dims.ndim >= 3:
+            self._to_canvas = True
+            try:
+                self.viewer.dims.set_point(self.viewer.dims.ndim - 3, self.session.time)
+            finally:
+                self._to_canvas = False
+        self._captions()
+
+    def _captions(self, *_: object) -> None:
+        """Say what the canvas shows, and fade what is stale."""
+        line, said = self.session.timeline, []
+        for key in self.cell.images:
+            layer = self.layers.get(key)
+            if layer is None or layer not in self.viewer.layers:
+                if key in self._unreadable:
+                    said.append(f"{key}: no frame can be read (see Frames)")
+                continue
+            shown = line.frames[key].at(self.session.time)
+            fade = shown.stale and not shown.gap
+            if fade and key not in self._faded:
+                self._faded.add(key)
+                self._opacity[key] = layer.opacity
+                layer.opacity = layer.opacity * _FADED
+            elif not fade and key in self._faded:
+                self._faded.remove(key)
+                layer.opacity = self._opacity[key]
+            if layer.visible:
+                said.append(caption(self.cell, key, line, self.session.time, self.views[key].problems))
+        if not self.cell.images:
+            said.append("no images in this store")
+        overlay = text_overlay(self.viewer)
+        overlay.visible = True
+        overlay.position = "top_left"
+        overlay.font_size = 9
+        overlay.text = "\n".join(said)
+
+    def _scrolled(self, event: Any = None) -> None:
+        """Follow the slider of the canvas."""
+        if self._to_canvas or self.closed or not self.layers:
+            return
+        self._from_canvas = True
+        try:
+            self.session.time = float(self.viewer.dims.point[self.viewer.dims.ndim - 3])
+        finally:
+            self._from_canvas = False
+
+    def _moved(self, _: float) -> None:
+        if not self._canvas.isActive():
+            self._canvas.start()
+
+    # ------------------------------------------------------------------ choices
+
+    def show_cell(self, name: str) -> None:
+        """Show another cell."""
+        if name == self.cell.name:
+            return
+        self.work.run("cell", lambda: self.stored.cell(name), self._take, lambda error: self.timeline.say(str(error)), what=f"cell {name}")
+
+    def _take(self, cell: Cell) -> None:
+        for layer in self.layers.values():
+            if layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
+        self.layers, self.views, self._opacity = {}, {}, {}
+        self._faded, self._unreadable = set(), set()
+        self.cell = cell
+        self.position = self._first_position(self.cell)
+        self.session.use(self.cell.timeline(self.position), cell.name)
+
+    def _cell_changed(self) -> None:
+        for panel in self.panels:
+            panel.show_cell(self.cell)
+        self.timeline.select_position(self.position)
+        self.proportion()
+        self._open_images()
+
+    def read_again(self) -> None:
+        """Open the store anew, as while it grows; cell, moment, events and region are kept."""
+        from napari_operando.opening import open_window
+
+        session, path = self.session, self.stored.path
+
+        def read() -> Stored:
+            stored = Stored(path, self.stored.moved)
+            stored.cell(self.cell.name if self.cell.name in stored.cells else stored.cells[0])
+            return stored
+
+        def done(stored: Stored) -> None:
+            viewer, cell = self.viewer, self.cell.name
+            anew = open_window(viewer, stored, cell=cell if cell in stored.cells else None)
+            if anew.cell.name == cell:
+                shift = float((session.timeline.origin - anew.session.timeline.origin) / np.timedelta64(1, "ns")) / 1e9
+                anew.session.active = session.active
+                anew.session.time = session.time + shift
+                for name, at in session.marks.items():
+                    anew.session.mark(name, at + shift)
+                if session.region is not None:
+                    anew.session.select(*(edge + shift for edge in session.region))
+
+        self.work.run("again", read, done, lambda error: self.timeline.say(str(error)), what=f"reading {path.name} again")
+
+    def show_position(self, position: int | None) -> None:
+        """Show the frames of one spot, or of all."""
+        if position != self.position:
+            self.position = position
+            self._retime()
+
+    def _retime(self) -> None:
+        """Take other exposures: of another spot, or with other ages."""
+        self.session.use(self.cell.timeline(self.position), self.cell.name)
+        for key, view in self.views.items():
+            view.times = self.session.timeline.frames[key]
+            if self.layers[key] in self.viewer.layers:
+                self.layers[key].refresh()
+        self._captions()
+
+    def look_in(self, folder: Path) -> None:
+        """Look for images in another folder too, and read again what was not found."""
+        for key, series in self.cell.images.items():
+            series.pictures.look_in(folder)
+            if key in self.views:
+                self.views[key].forget()
+                self.layers[key].refresh()
+        missing = [key for key in self.cell.images if key not in self.layers]
+        self._unreadable.clear()
+        if missing:
+            self._open_images()
+        self._captions()
+
+    # ------------------------------------------------------------------ questions to the user
+
+    def ask_moment(self) -> None:
+        """Put the keyboard where a moment is written."""
+        self.timeline.goto.setFocus()
+        self.timeline.goto.selectAll()
+
+    def ask_export(self) -> None:
+        """Ask for a folder and export what is shown."""
+        from qtpy.QtWidgets import QFileDialog
+
+        start = self.stored.path.with_name(f"{self.stored.path.stem}_view")
+        chosen, _ = QFileDialog.getSaveFileName(self.timeline, "Export what is shown into a new folder", str(start))
+        if chosen:
+            self.export(Path(chosen))
+
+    def export(self, folder: Path) -> list[Path]:
+        """Write what is shown into a new folder; see `napari_operando.export`. What goes wrong is told below the timeline."""
+        import operando as op
+        from napari_operando.export import export
+
+        try:
+            made = export(self, folder)
+        except (OSError, op.OperandoError) as error:
+            self.timeline.say(f"not exported: {error}")
+            return []
+        self.timeline.say(f"exported {len(made)} files into {folder}")
+        return made
+
+    def ask_images(self) -> None:
+        """Ask for a folder in which to look for images."""
+        from qtpy.QtWidgets import QFileDialog
+
+        chosen = QFileDialog.getExistingDirectory(self.timeline, "Folder in which to look for images", str(self.stored.path.parent))
+        if chosen:
+            self.look_in(Path(chosen))
+
+    # ------------------------------------------------------------------ dress and end
+
+    def _themed(self, *_: object) -> None:
+        palette = palette_of(self.viewer.theme)
+        for panel in self.panels:
+            panel.dress(palette)
+
+    def settle(self, seconds: float = 30.0) -> bool:
+        """Wait until nothing is read and everything is drawn; for scripts and tests. False if that takes longer."""
+        import time
+
+        app, end = QApplication.instance(), time.monotonic() + seconds
+        while time.monotonic() < end:
+            app.processEvents()
+            if not self.work.busy and not self._canvas.isActive():
+                self.timeline.draw_now()
+                self._show_moment()
+                app.processEvents()
+                if not self.work.busy:
+                    return True
+            time.sleep(0.005)
+        return False
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """End with the window that this is in."""
+        if event.type() == QEvent.Type.Close and watched is self.main:
+            self.close(docks=False)
+        return False
+
+    def close(self, *, docks: bool = True) -> None:
+        """Let everything go: layers, panels, keys, workers."""
+        if self.closed:
+            return
+        self.closed = True
+        self._canvas.stop()
+        self.work.close()
+        self.viewer.dims.events.point.disconnect(self._scrolled)
+        self.viewer.events.theme.disconnect(self._themed)
+        self.session.time_changed.disconnect(self._moved, missing_ok=True)
+        self.session.cell_changed.disconnect(self._cell_changed, missing_ok=True)
+        for key in self._actions:
+            self.viewer.bind_key(_napari_key(key), None)
+        for panel in self.panels:
+            panel.close_panel()
+        if self.main is not None:
+            self.main.removeEventFilter(self)
+        if docks:
+            if self._painting is not None:
+                self._painting.close()
+                self._painting = None
+            for layer in self.layers.values():
+                if layer in self.viewer.layers:
+                    self.viewer.layers.remove(layer)
+            text_overlay(self.viewer).visible = False
+            for dock in self._docks:
+                self.viewer.window.remove_dock_widget(dock)
+            for widget in (self.timeline, self.upper_tabs, self.lower_tabs):
+                widget.deleteLater()
+        windows.pop(self.viewer, None)
+        self.layers, self.views = {}, {}
+        for one in self._shortcuts:
+            one.setEnabled(False)
+            one.activated.disconnect()
+            one.deleteLater()
+        self._shortcuts, self._actions = [], {}
+
+
+def text_overlay(viewer: napari.Viewer) -> Any:
+    """Give the text on the canvas, which moved in napari 0.9."""
+    canvas = getattr(viewer, "canvas", None)
+    return canvas.overlays.text if canvas is not None and hasattr(canvas, "overlays") else viewer.text_overlay
+
+
+def _napari_key(key: str) -> str:
+    return key.replace("+", "-").replace("Ctrl", "Control")
+
+
+def _binding(action: Callable[[], None]) -> Callable[[Any], None]:
+    def pressed(_: Any) -> None:
+        action()
+
+    return pressed

@@ -1,0 +1,522 @@
+"""The whole window on a real screen: what each layer and panel shows is what searchsorted names."""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+import sys
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import stores
+
+from napari_operando.timeview import GAP
+from napari_operando.window import text_overlay
+
+pytestmark = pytest.mark.gui
+Open = Callable[..., Any]
+
+
+def alive(window: Any, widget: Any) -> bool:
+    """Whether something is drawn in a widget: colours differ inside it, away from its edge."""
+    picture = window.viewer.window.screenshot(canvas_only=False, flash=False)
+    corner = widget.mapTo(window.main, widget.rect().topLeft())
+    ratio = picture.shape[1] / window.main.width()
+    x, y, w, h = (int(v * ratio) for v in (corner.x(), corner.y(), widget.width(), widget.height()))
+    return _drawn(picture[y : y + h, x : x + w])
+
+
+def _drawn(picture: np.ndarray) -> bool:
+    return picture.size > 0 and len(np.unique(picture[..., :3].reshape(-1, 3)[::7], axis=0)) > 8
+
+
+def inside(window: Any, item: Any) -> np.ndarray:
+    """Cut a plot's view out of the timeline as it is on the screen."""
+    graphics = window.timeline.graphics
+    picture = window.viewer.window.screenshot(canvas_only=False, flash=False)
+    corner = graphics.mapTo(window.main, graphics.mapFromScene(item.sceneBoundingRect().topLeft()))
+    size = item.sceneBoundingRect()
+    return picture[corner.y() + 2 : corner.y() + int(size.height()) - 2, corner.x() + 2 : corner.x() + int(size.width()) - 2]
+
+
+def test_every_region_of_the_window_is_alive(open_window: Open, whole_store: Path) -> None:
+    window = open_window(whole_store)
+    end = window.session.timeline.end
+    window.session.time = 0.4 * end
+    window.session.mark("A", 0.3 * end)
+    window.session.mark("B", 0.5 * end)
+    window.session.difference = True
+    assert window.settle()
+    assert [row.key for row in window.timeline.rows] == ["echem", "xrd", "xas", "fractions xrd", "resistances"]
+    for row in window.timeline.rows:
+        assert _drawn(inside(window, row.view)), row.key
+    assert alive(window, window.spectrum.graphics)
+    assert alive(window, window.impedance.graphics)
+    canvas = window.viewer.window.screenshot(canvas_only=True, flash=False)
+    assert canvas[..., :3].max() > 100
+    window.upper_tabs.setCurrentWidget(window.scatter)
+    window.settle()
+    assert alive(window, window.scatter.graphics)
+    assert len(window.scatter.time) >= 4
+
+
+def test_every_layer_and_panel_shows_the_frame_that_searchsorted_names(open_window: Open, whole_store: Path) -> None:
+    window = open_window(whole_store)
+    tree = stores.opened(whole_store)
+    begin = np.sort(window.cell.images["detector"].begin)
+    xrd = tree["A/xrd/frames"].ds
+    seconds = (xrd["time"].values - window.session.timeline.origin).astype(np.int64) / 1e9
+    layer, view = window.layers["detector"], window.views["detector"]
+    rng, gaps = np.random.default_rng(0), 0
+    for t in rng.uniform(window.session.timeline.begin, window.session.timeline.end, 60):
+        window.session.time = t
+        window._show_moment()
+        now = window.session.time
+        k = int(np.searchsorted(begin, now, side="right")) - 1
+        shown = k >= 0 and max(now - begin[k] - 30.0, 0) <= view.times.max_age
+        gaps += not shown
+        pixels = np.asarray(layer._slice.image.raw)
+        assert pixels[0, 0] == (k + 1 if shown else 0)
+        assert abs(window.viewer.dims.point[0] - now) < 1e-6
+        frame = window.session.timeline.frames["xrd"].at(now)
+        spectrum = window.spectrum.shown.get("cursor")
+        if frame.index == GAP:
+            assert spectrum is None
+        else:
+            near = np.argsort(np.abs(seconds - now), kind="stable")[:2]
+            assert frame.index in near
+            assert spectrum[0] == frame.index
+            np.testing.assert_array_equal(spectrum[1], xrd["intensity"][frame.index])
+            drawn = window.spectrum.curves["cursor"].yData
+            np.testing.assert_array_equal(drawn, spectrum[1])
+    assert 0 < gaps < 60
+
+
+def test_a_hundred_ticks_inside_a_frame_read_it_once(open_window: Open, whole_store: Path) -> None:
+    window = open_window(whole_store)
+    view, series = window.views["detector"], window.cell.images["detector"]
+    middle = series.begin[20]
+    window.session.time = middle + 1
+    window._show_moment()
+    before = view.reads
+    for t in np.linspace(middle + 1, middle + 29, 100):
+        window.session.time = t
+        window._show_moment()
+    assert view.reads == before
+
+
+def test_irregular_times_are_drawn_where_they_are(open_window: Open, whole_store: Path) -> None:
+    """The row of a waterfall under a moment is the frame of that moment, and pauses are empty."""
+    window = open_window(whole_store)
+    row = next(r for r in window.timeline.rows if r.key == "xrd")
+    low, high = row.view.viewRange()[0]
+    columns = row.image.image.shape[0]
+    times = window.session.timeline.frames["xrd"]
+    for c in range(0, columns, 7):
+        t = low + (high - low) * (c + 0.5) / columns
+        shown = times.at(t)
+        drawn = row.image.image[c]
+        if shown.gap:
+            assert not drawn.any()
+        else:
+            np.testing.assert_array_equal(drawn, row._shaded[1][row.whole.row[shown.index]])
+    assert (row.image.image == 0).all(axis=1).any()
+
+
+def test_the_slider_of_the_canvas_moves_the_session(open_window: Open, whole_store: Path) -> None:
+    window = open_window(whole_store)
+    window.viewer.dims.set_point(0, 2000.0)
+    assert window.session.time == pytest.approx(2000.0, abs=window.session.timeline.tick)
+    assert window.timeline.rows[0].cursor.value() == window.session.time
+
+
+def test_keys(open_window: Open, whole_store: Path, qtbot: Any) -> None:
+    from qtpy.QtCore import Qt
+
+    window = open_window(whole_store)
+    session, graphics = window.session, window.timeline.graphics
+    window.main.activateWindow()
+    graphics.setFocus()
+    qtbot.waitUntil(graphics.hasFocus, timeout=3000)
+    session.active = "xrd"
+    session.time = 1000
+    at = session.timeline.frames["xrd"].at(session.time).index
+    qtbot.keyClick(graphics, Qt.Key.Key_Right)
+    assert session.timeline.frames["xrd"].at(session.time).index == at + 1
+    qtbot.keyClick(graphics, Qt.Key.Key_Right, Qt.KeyboardModifier.ShiftModifier)
+    assert session.timeline.frames["xrd"].at(session.time).index == at + 11
+    qtbot.keyClick(graphics, Qt.Key.Key_A)
+    qtbot.keyClick(graphics, Qt.Key.Key_BracketRight)
+    qtbot.keyClick(graphics, Qt.Key.Key_B)
+    qtbot.keyClick(graphics, Qt.Key.Key_D)
+    qtbot.keyClick(graphics, Qt.Key.Key_R)
+    qtbot.keyClick(graphics, Qt.Key.Key_M)
+    assert set(session.marks) == {"A", "B"}
+    assert session.difference
+    assert session.mean
+    assert session.region == tuple(sorted(session.marks.values()))
+    window.settle()
+    assert "mean" in window.spectrum.shown
+    qtbot.keyClick(graphics, Qt.Key.Key_G)
+    assert window.timeline.goto.hasFocus()
+    qtbot.keyClicks(window.timeline.goto, "cycle 1")
+    qtbot.keyClick(window.timeline.goto, Qt.Key.Key_Return)
+    assert session.time == pytest.approx(dict(session.timeline.cycles)[1], abs=session.timeline.tick)
+    qtbot.keyClicks(window.timeline.goto, "cycle 9")
+    qtbot.keyClick(window.timeline.goto, Qt.Key.Key_Return)
+    assert "no cycle 9" in window.timeline.note.text()
+
+
+def test_keys_on_the_canvas_are_ours_while_the_store_is_shown_and_napari_s_after(open_window: Open, whole_store: Path) -> None:
+    window = open_window(whole_store)
+    viewer, session = window.viewer, window.session
+    session.time = 1000
+    before = session.time
+    viewer.keymap["Right" if "Right" in viewer.keymap else next(k for k in viewer.keymap if str(k) == "Right")](viewer)
+    assert session.time > before
+    window.close()
+    assert not any(str(k) == "Right" for k in viewer.keymap)
+
+
+def test_dragging_moves_the_cursor_and_shift_selects(open_window: Open, whole_store: Path, qtbot: Any) -> None:
+    from qtpy.QtCore import QPointF, Qt
+    from qtpy.QtTest import QTest
+
+    window = open_window(whole_store)
+    row = window.timeline.rows[0]
+    port = window.timeline.graphics.viewport()
+
+    def point(share: float) -> Any:
+        low, high = row.view.viewRange()[0]
+        middle = sum(row.view.viewRange()[1]) / 2
+        return window.timeline.graphics.mapFromScene(row.view.mapViewToScene(QPointF(low + share * (high - low), middle)))
+
+    QTest.mouseClick(port, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, point(0.3))
+    qtbot.wait(50)
+    low, high = row.view.viewRange()[0]
+    assert window.session.time == pytest.approx(low + 0.3 * (high - low), rel=0.02)
+    for modifier, check in (
+        (Qt.KeyboardModifier.NoModifier, lambda: window.session.time),
+        (Qt.KeyboardModifier.ShiftModifier, lambda: window.session.region[1]),
+    ):
+        QTest.mousePress(port, Qt.MouseButton.LeftButton, modifier, point(0.4))
+        for share in (0.45, 0.5, 0.6):
+            from qtpy.QtGui import QMouseEvent
+            from qtpy.QtWidgets import QApplication
+
+            at = point(share)
+            QApplication.sendEvent(
+                port,
+                QMouseEvent(
+                    QMouseEvent.Type.MouseMove,
+                    QPointF(at),
+                    QPointF(port.mapToGlobal(at)),
+                    Qt.MouseButton.NoButton,
+                    Qt.MouseButton.LeftButton,
+                    modifier,
+                ),
+            )
+            qtbot.wait(60)
+        QTest.mouseRelease(port, Qt.MouseButton.LeftButton, modifier, point(0.6))
+        assert check() == pytest.approx(low + 0.6 * (high - low), rel=0.03)
+
+
+def test_cells_spots_and_themes(open_window: Open, tmp_path: Path) -> None:
+    window = open_window(stores.whole(tmp_path, positions=2))
+    assert window.position == 0
+    assert window.timeline.positions.count() == 3
+    frames = window.session.timeline.frames["xrd"]
+    assert (frames.frames % 2 == 0).all()
+    window.timeline.positions.setCurrentText("1")
+    assert (window.session.timeline.frames["xrd"].frames % 2 == 1).all()
+    window.viewer.theme = "light"
+    window.settle()
+    assert not window.timeline.palette.dark
+    window.timeline.cells.setCurrentText("B")
+    window.settle()
+    assert window.cell.name == "B"
+    assert not window.layers
+    assert "no images" in window.timeline.note.text()
+    assert [r.key for r in window.timeline.rows] == ["echem", "xrd"]
+    window.timeline.cells.setCurrentText("A")
+    window.settle()
+    assert "detector" in window.layers
+
+
+def test_stale_images_are_faded_and_gaps_named(open_window: Open, whole_store: Path) -> None:
+    window = open_window(whole_store)
+    times = window.session.timeline.frames["detector"]
+    pause = int(np.argmax(np.diff(times.begin)))
+    window.session.time = times.end[pause] + (times.stale_after + times.max_age) / 2
+    window._show_moment()
+    assert window.layers["detector"].opacity == pytest.approx(0.35)
+    assert "stale" in text_overlay(window.viewer).text
+    window.session.time = times.end[pause] + times.max_age * 1.05
+    window._show_moment()
+    assert "no frame here" in text_overlay(window.viewer).text
+    window.session.time = times.middle[pause]
+    window._show_moment()
+    assert window.layers["detector"].opacity == 1.0
+
+
+def test_a_row_can_be_shown_and_hidden(open_window: Open, whole_store: Path) -> None:
+    window = open_window(whole_store)
+    window.timeline._fill_menu()
+    window.timeline.toggle("trace eis/ohmic_resistance", True)
+    window.timeline.toggle("waterfall xas", False)
+    window.settle()
+    assert [r.key for r in window.timeline.rows] == ["echem", "xrd", "fractions xrd", "resistances", "eis/ohmic_resistance"]
+    window.timeline._show_second("charge")
+    assert window.timeline.rows[0].second.name == "echem/charge"
+    for row in window.timeline.rows:
+        if hasattr(row, "paint"):
+            row.paint(colours="magma", scale="logarithm")
+
+
+def test_images_that_were_moved_are_found_again(open_window: Open, tmp_path: Path) -> None:
+    path = stores.whole(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(tmp_path / "detector.h5", tmp_path / "elsewhere" / "detector.h5")
+    window = open_window(path)
+    assert not window.layers
+    assert "detector.h5: not found" in window.frames.problems.toPlainText()
+    assert "no frame can be read" in text_overlay(window.viewer).text
+    window.look_in(tmp_path / "elsewhere")
+    assert window.settle()
+    assert "detector" in window.layers
+
+
+def test_a_missing_file_among_others_is_a_gap_with_a_message(open_window: Open, tmp_path: Path) -> None:
+    begin = stores.irregular(30)
+    frames = stores.images(begin, tmp_path, other={12: (40, 60), 20: (11, 90)})
+    (tmp_path / "other_12.h5").unlink()
+    window = open_window(stores.store(tmp_path, {("A", "camera", "images"): frames}))
+    assert list(window.layers) == ["camera"]
+    assert window.timeline.rows == []
+    times = window.session.timeline.frames["camera"]
+    window.session.time = times.middle[12]
+    window._show_moment()
+    assert "other_12.h5" in text_overlay(window.viewer).text
+    assert "other_12.h5" in window.frames.problems.toPlainText()
+    assert (np.asarray(window.layers["camera"]._slice.image.raw) == 0).all()
+    window.session.time = times.middle[20]
+    window._show_moment()
+    assert "11 x 90" in text_overlay(window.viewer).text
+    window.session.time = times.middle[21]
+    window._show_moment()
+    assert np.asarray(window.layers["camera"]._slice.image.raw)[0, 0] == 22
+
+
+def test_export_writes_what_is_shown(open_window: Open, whole_store: Path, tmp_path: Path) -> None:
+    window = open_window(whole_store)
+    window.session.time = window.session.timeline.frames["xrd"].middle[30]
+    window.session.mark("A", 0)
+    window.settle()
+    made = {p.name: p for p in window.export(tmp_path / "view")}
+    assert {"window.png", "canvas.png", "timeline.svg", "timeline.png", "spectrum.svg", "spectrum.csv", "impedance.csv", "provenance.json"} <= set(
+        made
+    )
+    assert {"timeline_echem.csv", "timeline_xrd.csv", "timeline_xrd_picture.csv", "timeline_fractions_xrd.csv", "timeline_resistances.csv"} <= set(
+        made
+    )
+    told = json.loads(made["provenance.json"].read_text())
+    assert told["frames"]["xrd"]["frame"] == 30
+    assert told["events"]["A"] == 0.0
+    assert "A/xrd" in told["series"]
+    table = np.genfromtxt(made["spectrum.csv"], delimiter=",", skip_header=1)
+    np.testing.assert_array_equal(table[:, 1], window.spectrum.spectra.spectrum(30))
+    assert b"<svg" in made["timeline.svg"].read_bytes()[:2000]
+    assert window.export(tmp_path / "view") == []
+    assert "already" in window.timeline.note.text()
+
+
+def test_opening_and_closing_twenty_times_leaks_nothing(viewer: Any, whole_store: Path, qtbot: Any) -> None:
+    from napari_operando.opening import open_window
+    from napari_operando.window import windows
+
+    gone, callbacks = [], None
+    for _ in range(20):
+        window = open_window(viewer, whole_store)
+        assert window.settle()
+        window.session.time = 500.0
+        gone.append((weakref.ref(window.session), weakref.ref(window.timeline), weakref.ref(window.views["detector"]), weakref.ref(window)))
+        window.close()
+        del window
+        qtbot.wait(20)
+        now = len(viewer.dims.events.point.callbacks), len(viewer.events.theme.callbacks), len(viewer.keymap)
+        callbacks = callbacks or now
+        assert now == callbacks
+    gc.collect()
+    qtbot.wait(50)
+    gc.collect()
+    assert not viewer.layers
+    assert viewer not in windows
+    alive = [[what() is not None for what in many] for many in gone]
+    assert not any(any(many) for many in alive[:-1]), alive
+
+
+def test_moving_the_cursor_loses_no_reference_to_none(open_window: Open, whole_store: Path) -> None:
+    window = open_window(whole_store)
+    before = sys.getrefcount(None)
+    for t in np.linspace(0, window.session.timeline.end, 300):
+        window.session.time = t
+        window._show_moment()
+    if sys.version_info < (3, 12):  # from 3.12 on None is immortal
+        assert sys.getrefcount(None) > before - 100
+
+
+def test_one_frame_only(open_window: Open, tmp_path: Path) -> None:
+    one = np.array([100.0])
+    products = {
+        ("A", "xrd", "frames"): stores.xrd(one),
+        ("A", "eis", "frames"): stores.eis(one),
+        ("A", "camera", "images"): stores.images(one, tmp_path),
+    }
+    window = open_window(stores.store(tmp_path, products))
+    window.session.time = 110.0
+    window._show_moment()
+    window.settle()
+    assert window.spectrum.shown["cursor"][0] == 0
+    assert window.impedance.shown["cursor"][0] == 0
+    assert np.asarray(window.layers["camera"]._slice.image.raw)[0, 0] == 1
+    window.session.step(1)
+    window.session.cycle(1)
+    window.session.toggle_region()
+
+
+def test_nothing_but_nan(open_window: Open, tmp_path: Path) -> None:
+    begin = stores.irregular(20)
+    patterns = stores.xrd(begin, nan=True)
+    observables = stores.fractions(patterns)
+    observables["phase_fraction"][:] = np.nan
+    sweeps = stores.eis(begin[::4])
+    sweeps["impedance"][:] = np.nan
+    records = stores.echem(50, float(begin[-1]))
+    records["voltage"][:] = np.nan
+    window = open_window(
+        stores.store(
+            tmp_path,
+            {
+                ("A", "echem", "frames"): records,
+                ("A", "xrd", "frames"): patterns,
+                ("A", "xrd", "observables"): observables,
+                ("A", "eis", "frames"): sweeps,
+                ("A", "eis", "observables"): stores.resistances(sweeps),
+            },
+        )
+    )
+    for t in np.linspace(window.session.timeline.begin, window.session.timeline.end, 20):
+        window.session.time = t
+    window.settle()
+    titles = {row.key: row.words for row in window.timeline.rows}
+    assert titles["xrd"] == "xrd: nothing but NaN"
+    assert titles["fractions xrd"] == "xrd: no fraction is known"
+    assert "no point in it" in window.impedance.says.text() or "no sweep" in window.impedance.says.text()
+    window.upper_tabs.setCurrentWidget(window.scatter)
+    window.settle()
+
+
+def test_what_is_missing_is_said(open_window: Open, tmp_path: Path) -> None:
+    window = open_window(stores.store(tmp_path, {("A", "echem", "frames"): stores.echem(50, 5000.0)}))
+    note = window.timeline.note.text()
+    for what in ("no images", "no spectra", "no impedance sweeps", "no phase fractions"):
+        assert what in note
+    assert window.spectrum.message == "This store holds no spectra."
+    assert "no impedance" in window.impedance.says.text()
+    assert [row.key for row in window.timeline.rows] == ["echem"]
+    window.session.step(1)
+    window.session.mark("A")
+
+
+def test_more_frames_than_a_texture_is_wide(open_window: Open, tmp_path: Path) -> None:
+    begin = stores.irregular(20_000, mean=31.0, exposure=30.0)
+    window = open_window(stores.store(tmp_path, {("A", "xrd", "frames"): stores.xrd(begin, points=32)}))
+    row = window.timeline.rows[0]
+    assert row.whole.factor == 16
+    assert _drawn(inside(window, row.view))
+    row.view.setXRange(begin[15_000], begin[15_040], padding=0)
+    window.settle()
+    window.settle()
+    assert row.near is not None
+    assert row.near_frames[0] <= 15_000 <= row.near_frames[1]
+    middle = row.image.image.shape[0] // 2
+    low, high = row.view.viewRange()[0]
+    frame = row.times.at(low + (high - low) * (middle + 0.5) / row.image.image.shape[0]).index
+    np.testing.assert_array_equal(row.image.image[middle], row._shaded[1][frame - (row.near_frames[0])])
+
+
+def test_a_store_that_grew_is_read_again(open_window: Open, tmp_path: Path, viewer: Any, qtbot: Any) -> None:
+    from napari_operando.window import windows
+    from operando.store import Store
+
+    begin = stores.irregular(30)
+    path = stores.store(tmp_path, {("A", "xrd", "frames"): stores.xrd(begin[:20])}, publish=False)
+    window = open_window(path)
+    window.session.time = 500.0
+    window.session.mark("A")
+    with Store(path).writing() as writer:
+        later = stores.xrd(begin).isel(time=slice(20, None))
+        writer.write("A", "xrd", "frames", later, key="later")
+    window.read_again()
+    qtbot.waitUntil(lambda: windows.get(viewer) not in (None, window), timeout=20_000)
+    anew = windows[viewer]
+    assert anew.settle()
+    assert window.closed
+    assert len(anew.cell.spectra["xrd"]) == 30
+    assert anew.session.time == pytest.approx(500.0, abs=anew.session.timeline.tick)
+    assert "A" in anew.session.marks
+
+
+def test_a_store_that_is_growing(open_window: Open, tmp_path: Path) -> None:
+    window = open_window(stores.whole(tmp_path, publish=False))
+    assert [row.key for row in window.timeline.rows] == ["echem", "xrd", "xas", "fractions xrd", "resistances"]
+    assert "detector" in window.layers
+
+
+def test_bytes_that_went_bad_leave_the_rest(open_window: Open, tmp_path: Path) -> None:
+    import h5py
+
+    path = stores.whole(tmp_path)
+    with h5py.File(path) as h5:
+        chunks = [h5["A/xrd/frames/intensity"].id.get_chunk_info(k) for k in range(2)]
+    with path.open("r+b") as file:
+        for chunk in chunks:
+            file.seek(chunk.byte_offset + 10)
+            file.write(b"\xff" * (chunk.size - 20))
+    window = open_window(path)
+    titles = {row.key: row.words for row in window.timeline.rows}
+    assert "cannot be read" in titles["xrd"]
+    assert titles["xas"] == "xas"
+    window.session.time = window.session.timeline.frames["xrd"].middle[2]
+    window.settle()
+    assert "cannot be read" in window.spectrum.message
+    assert "detector" in window.layers
+
+
+def test_files_dropped_on_napari_open_the_window_and_the_widget_does(viewer: Any, whole_store: Path, qtbot: Any, tmp_path: Path) -> None:
+    import npe2
+
+    from napari_operando.panels.opener import OpenWidget
+    from napari_operando.window import windows
+
+    npe2.PluginManager.instance().register(npe2.PluginManifest.from_distribution("napari-operando"), warn_disabled=False) if (
+        "napari-operando" not in npe2.PluginManager.instance()
+    ) else None
+    assert viewer.open(str(whole_store), plugin="napari-operando") == []
+    qtbot.waitUntil(lambda: viewer in windows, timeout=20_000)
+    window = windows[viewer]
+    assert window.settle()
+    assert "detector" in window.layers
+    widget = OpenWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.open(str(whole_store))
+    qtbot.waitUntil(lambda: window.closed, timeout=20_000)
+    assert window.closed
+    assert windows[viewer].settle()
+    widget.open(str(tmp_path / "none.nxs"))
+    qtbot.waitUntil(lambda: "no such store" in widget.says.text(), timeout=20_000)
