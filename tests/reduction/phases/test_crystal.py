@@ -205,3 +205,10 @@ def test_no_bytes_are_read_as_anything_but_a_cif(tmp_path_factory: pytest.TempPa
     path.write_bytes(content)
     with pytest.raises(ConfigError):
         read_cif(path)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [(0.333, 1 / 3), (0.6667, 2 / 3), (0.16667, 1 / 6), (0.3746, 0.3746), (0.2504, 0.2504), (0.3339, 0.3339)]
+)
+def test_thirds_typed_with_few_digits_are_thirds_and_nothing_else_is_moved(typed: float, meant: float) -> None:
+    assert crystal._nice(typed) == pytest.approx(meant, abs=1e-9)

@@ -101,7 +101,7 @@ def test_a_line_has_its_area_and_width() -> None:
 
 
 @given(st.floats(0.3, 3.0))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_march_keeps_the_whole(r: float) -> None:
     """Over all orientations the factor is 1 on average: texture moves intensity, it makes none."""
     nodes, weights = np.polynomial.legendre.leggauss(200)

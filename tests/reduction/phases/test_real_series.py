@@ -12,6 +12,9 @@ from operando.beamtime import load
 from operando.reduction import reduce
 from operando.reduction.phases.crystal import read_cif
 
+# what a fit says of itself is asked of its flags here
+pytestmark = pytest.mark.filterwarnings("ignore:.* of \\d+ frames:UserWarning")
+
 
 @pytest.mark.real_data
 def test_a_transition_is_followed(shared_data: Path, tmp_path: Path) -> None:

@@ -17,6 +17,10 @@ from operando.simulate.cell import LAGGING_X
 from operando.simulate.materials import oxide_lattice
 from operando.simulate.structures import WAVELENGTH
 
+# what a fit says of itself is asked of its flags here
+pytestmark = pytest.mark.filterwarnings("ignore:.* of \\d+ frames:UserWarning")
+
+
 PHASES = list(powder.PHASES)
 
 
@@ -130,7 +134,8 @@ def test_frames_that_say_nothing_are_nan_and_the_next_go_on(generator: powder.Po
     series["intensity"][2] = np.nan
     flags = np.zeros(6, np.int32)
     flags[3] = int(Quality.BEAM_DUMP)
-    found = reduce(series.assign_coords(quality=("time", flags, {"units": "1"})), recipe)["observables"]
+    with pytest.warns(UserWarning, match="3 of 6 frames are dark, damaged or empty"):
+        found = reduce(series.assign_coords(quality=("time", flags, {"units": "1"})), recipe)["observables"]
     bad = np.isnan(found.phase_fraction.sel(phase="NMC811").values)
     assert bad.tolist() == [False, True, True, True, False, False]
     named = dict(zip(found.fit_flags.attrs["flag_meanings"].split(), found.fit_flags.attrs["flag_masks"], strict=True))
@@ -150,7 +155,8 @@ def test_two_phases_that_cannot_be_told_apart_say_so(generator: powder.Powder, r
     a, c, _ = (float(v) for v in oxide_lattice(LAGGING_X))
     mixture = _mixture(LAGGING_X, 0.0, (0.0, 0.3, 0.7))
     assert (mixture.a, mixture.c) == (a, c)
-    found = reduce(_series(generator, [mixture] * 2, 900.0), recipe)["observables"]
+    with pytest.warns(UserWarning, match="2 of 2 frames do not tell NMC811, NMC811_lagging apart"):
+        found = reduce(_series(generator, [mixture] * 2, 900.0), recipe)["observables"]
     named = dict(zip(found.fit_flags.attrs["flag_meanings"].split(), found.fit_flags.attrs["flag_masks"], strict=True))
     assert (found.phase_correlation.sel(phase=["NMC811", "NMC811_lagging"]) > 0.95).all()
     assert (found.fit_flags.values & named["indistinct"]).all()

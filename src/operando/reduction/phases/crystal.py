@@ -486,11 +486,10 @@ def _table(element: str) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def _nice(value: float) -> float:
-    """Read 0.3333 as 1/3: positions typed with few digits would not meet their images."""
-    for part in (3, 6, 8, 12):
-        if abs(value * part - round(value * part)) < 6e-4 * part:
-            return round(value * part) / part
-    return value
+    """Read 0.3333 as 1/3: a third or sixth typed with few digits would not meet its images. Within half of the last digit, and no further."""
+    digits = len(repr(float(value)).partition(".")[2])
+    nearest = round(value * 6) / 6
+    return nearest if digits >= 3 and abs(value - nearest) < 0.6 * 10.0**-digits else value
 
 
 def _quadratic(hkl: np.ndarray) -> np.ndarray:
