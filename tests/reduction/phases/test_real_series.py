@@ -12,6 +12,8 @@ from operando.beamtime import load
 from operando.reduction import reduce
 from operando.reduction.phases.crystal import read_cif
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fit_flags:UserWarning")  # told of the series, and asked below
+
 
 @pytest.mark.real_data
 def test_a_transition_is_followed(shared_data: Path, tmp_path: Path) -> None:

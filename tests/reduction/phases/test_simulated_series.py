@@ -17,6 +17,8 @@ from operando.simulate.cell import LAGGING_X
 from operando.simulate.materials import oxide_lattice
 from operando.simulate.structures import WAVELENGTH
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*(do not tell|not fitted).*:UserWarning")  # told of the series, and asked below
+
 PHASES = list(powder.PHASES)
 
 
