@@ -15,6 +15,8 @@ from operando.reduction.phases.amounts import particle_absorption
 from operando.reduction.phases.engine import Engine
 from operando.reduction.phases.recipe import PhasesRecipe
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*do not tell.*:UserWarning")  # told of the series, and asked below
+
 WAVE = 0.4
 GRID = np.arange(4.0, 26.0, 0.01)
 ROCK_SALT = [{"element": "Ni", "x": 0, "y": 0, "z": 0}, {"element": "O", "x": 0.5, "y": 0.5, "z": 0.5}]
