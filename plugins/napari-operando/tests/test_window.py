@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import stores
 
+from napari_operando.layers import text_overlay
 from napari_operando.timeview import GAP
-from napari_operando.window import text_overlay
 
 pytestmark = pytest.mark.gui
 Open = Callable[..., Any]
