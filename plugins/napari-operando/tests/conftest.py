@@ -7,6 +7,7 @@ Xvfb is started where it is installed. Where something is missing they are skipp
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -47,6 +48,17 @@ _SERVER: dict[str, subprocess.Popen[bytes]] = {}
 """Held to the end: it goes after the application."""
 
 
+if importlib.util.find_spec("napari_operando") is None:  # an environment without the plugin
+    collect_ignore_glob = ["test_*.py"]
+
+
+def pytest_report_header() -> list[str]:
+    """Say what of the viewer cannot be tested here."""
+    if importlib.util.find_spec("napari_operando") is None:
+        return ["viewer: not installed, its tests are left out: pip install -e 'plugins/napari-operando[test]'"]
+    return [f"viewer: {NO_QT}"] if NO_QT else []
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Load pytest-qt where Qt can be: on a machine without Qt's libraries it would stop every other test, too."""
     if not NO_QT:
@@ -60,6 +72,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if str(item.path).startswith(here):
             for text in ("ignore::pydantic.PydanticDeprecatedSince20", "ignore::DeprecationWarning:napari", "ignore::FutureWarning:napari"):
                 item.add_marker(pytest.mark.filterwarnings(text))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Fail a test that skipped itself where continuous integration says that it must run."""
+    report = yield
+    if os.environ.get("OPERANDO_NO_SKIPS") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and in continuous integration nothing may be: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")

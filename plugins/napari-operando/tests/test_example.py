@@ -59,5 +59,5 @@ def test_the_example_gives_layers_without_a_window(example: Path) -> None:
     assert np.asarray(view[len(view) // 2]).max() > 0
 
 
-def test_the_binding_of_the_tests_is_a_good_one() -> None:
+def test_the_binding_of_the_tests_is_a_good_one(qapp: Any) -> None:
     assert binding_problem() == ""

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import stores
 
+from napari_operando.layers import text_overlay
 from napari_operando.timeview import GAP
-from napari_operando.window import text_overlay
 
 pytestmark = pytest.mark.gui
 Open = Callable[..., Any]
@@ -236,7 +236,7 @@ def test_cells_spots_and_themes(open_window: Open, tmp_path: Path) -> None:
     assert (window.session.timeline.frames["xrd"].frames % 2 == 1).all()
     window.viewer.theme = "light"
     window.settle()
-    assert not window.timeline.palette.dark
+    assert not window.timeline.look.dark
     window.timeline.cells.setCurrentText("B")
     window.settle()
     assert window.cell.name == "B"

@@ -99,3 +99,9 @@ def caption(cell: Cell, key: str, timeline: Timeline, time: float, problems: dic
     if shown.index in problems:
         said += f"\n{problems[shown.index].splitlines()[0]}"
     return said
+
+
+def text_overlay(viewer: Any) -> Any:
+    """Give the text on the canvas, which moved in napari 0.9."""
+    canvas = getattr(viewer, "canvas", None)
+    return canvas.overlays.text if canvas is not None and hasattr(canvas, "overlays") else viewer.text_overlay

@@ -11,7 +11,7 @@ import numpy as np
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMainWindow, QTabWidget, QWidget
 
-from napari_operando.layers import caption, first_picture, image_layer
+from napari_operando.layers import caption, first_picture, image_layer, text_overlay
 from napari_operando.panels.correlations import CorrelationsPanel
 from napari_operando.panels.frames import FramesPanel
 from napari_operando.panels.impedance import ImpedancePanel
@@ -498,12 +498,6 @@ class Window(QObject):
             one.activated.disconnect()
             one.deleteLater()
         self._shortcuts, self._actions = [], {}
-
-
-def text_overlay(viewer: napari.Viewer) -> Any:
-    """Give the text on the canvas, which moved in napari 0.9."""
-    canvas = getattr(viewer, "canvas", None)
-    return canvas.overlays.text if canvas is not None and hasattr(canvas, "overlays") else viewer.text_overlay
 
 
 def _napari_key(key: str) -> str:

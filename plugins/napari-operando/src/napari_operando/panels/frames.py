@@ -25,7 +25,7 @@ class FramesPanel(QWidget):
 
     def __init__(self, session: Session, cell: Cell, palette: Palette, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.session, self.cell, self.palette = session, cell, palette
+        self.session, self.cell, self.look = session, cell, palette
         self.table_widget = QTableWidget(0, len(_COLUMNS), self)
         self.table_widget.setHorizontalHeaderLabels(list(_COLUMNS))
         self.table_widget.verticalHeader().setVisible(False)
@@ -36,16 +36,16 @@ class FramesPanel(QWidget):
         self.problems.setReadOnly(True)
         self.problems.setMaximumBlockCount(_MOST)
         self.problems.setPlaceholderText("Nothing went wrong.")
-        self.find = QPushButton("Find images ...")
-        self.find.setToolTip("Name a folder in which to look for image files that are not where the store says")
-        self.find.clicked.connect(self.find_images)
+        self.find_button = QPushButton("Find images ...")
+        self.find_button.setToolTip("Name a folder in which to look for image files that are not where the store says")
+        self.find_button.clicked.connect(self.find_images)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
         layout.addWidget(QLabel("At the cursor"))
         layout.addWidget(self.table_widget, 2)
         layout.addWidget(QLabel("What could not be shown"))
         layout.addWidget(self.problems, 1)
-        layout.addWidget(self.find)
+        layout.addWidget(self.find_button)
         session.time_changed.connect(self.refresh)
         session.selection_changed.connect(self.refresh)
         self.show_cell(cell)
@@ -84,7 +84,7 @@ class FramesPanel(QWidget):
                 "" if shown.gap else age(shown.age) + (", stale" if shown.stale else ""),
                 f"{times.max_age:.6g}",
             )
-            colour = QColor(self.palette.faint if shown.gap or shown.stale else self.palette.foreground)
+            colour = QColor(self.look.faint if shown.gap or shown.stale else self.look.foreground)
             for column, text in enumerate(texts, start=1):
                 item = self.table_widget.item(row, column)
                 item.setText(text)
@@ -111,7 +111,7 @@ class FramesPanel(QWidget):
 
     def dress(self, palette: Palette) -> None:
         """Take a palette's colours."""
-        self.palette = palette
+        self.look = palette
         self.refresh()
 
     def table(self) -> dict[str, np.ndarray]:

@@ -77,7 +77,7 @@ class ImpedancePanel(QWidget):
         self._anew = True
         for signal in (session.time_changed, session.marks_changed, session.selection_changed):
             signal.connect(self.refresh)
-        self.palette_ = palette
+        self.look = palette
         self.show_cell(cell)
         self.dress(palette)
 
@@ -148,14 +148,14 @@ class ImpedancePanel(QWidget):
             )
             if not len(sweep.frequency):
                 said.append("no point in it")
-        p = self.palette_
+        p = self.look
         marked = [f"<span style='color:{c}'>●</span> {n} #{self.shown[n][0]}" for n, c in (("A", p.first), ("B", p.second)) if n in self.shown]
         self.says.setText("   ".join([html.escape("; ".join(said)), *marked]))
         self._draw({k: f.stale for k, f in frames.items()})
 
     def _draw(self, stale: dict[str, bool]) -> None:
         """Draw the sweeps that are not drawn yet, each in its colour."""
-        p = self.palette_
+        p = self.look
         for name, colour in (("A", p.first), ("B", p.second), ("cursor", p.faint if stale.get("cursor") else p.cursor)):
             sweep = self.shown.get(name, (-1, None))[1]
             wanted = (id(sweep) if sweep is not None else None, colour)
@@ -190,7 +190,7 @@ class ImpedancePanel(QWidget):
 
     def dress(self, palette: Palette) -> None:
         """Take a palette's colours."""
-        self.palette_ = palette
+        self.look = palette
         self.graphics.setBackground(palette.background)
         for plot in self.plots.values():
             dress(plot, palette)

@@ -36,9 +36,9 @@ class ScatterPanel(QWidget):
     def __init__(self, session: Session, cell: Cell, palette: Palette, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.session, self.cell = session, cell
-        self.x, self.y, self.colour = QComboBox(), QComboBox(), QComboBox()
+        self.x_box, self.y_box, self.colour = QComboBox(), QComboBox(), QComboBox()
         self.says = QLabel()
-        for box in (self.x, self.y):
+        for box in (self.x_box, self.y_box):
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             box.setMinimumContentsLength(18)
             box.setMaxVisibleItems(30)
@@ -54,7 +54,7 @@ class ScatterPanel(QWidget):
         self.graphics.addItem(self.bar, 0, 1)
         top = QGridLayout()
         top.setContentsMargins(6, 4, 6, 0)
-        for row, (name, box) in enumerate((("across", self.x), ("up", self.y), ("colour", self.colour))):
+        for row, (name, box) in enumerate((("across", self.x_box), ("up", self.y_box), ("colour", self.colour))):
             top.addWidget(QLabel(name), row, 0)
             top.addWidget(box, row, 1)
         top.setColumnStretch(1, 1)
@@ -63,10 +63,10 @@ class ScatterPanel(QWidget):
         layout.addLayout(top)
         layout.addWidget(self.graphics, 1)
         layout.addWidget(self.says)
-        self.palette = palette
+        self.look = palette
         self.time = self.across = self.up = np.empty(0)
         self._drawn: object = None
-        for box in (self.x, self.y, self.colour):
+        for box in (self.x_box, self.y_box, self.colour):
             box.currentIndexChanged.connect(self._again)
         session.time_changed.connect(self._moved)
         self.show_cell(cell)
@@ -76,7 +76,10 @@ class ScatterPanel(QWidget):
         """Show another cell."""
         self.cell = cell
         names = [n for n, t in cell.traces.items() if not t.empty]
-        for box, wanted in ((self.x, ("phase_fraction", "voltage", "soc")), (self.y, ("charge_transfer_resistance", "_resistance", "current"))):
+        for box, wanted in (
+            (self.x_box, ("phase_fraction", "voltage", "soc")),
+            (self.y_box, ("charge_transfer_resistance", "_resistance", "current")),
+        ):
             box.blockSignals(True)
             box.clear()
             box.addItems(names)
@@ -101,12 +104,12 @@ class ScatterPanel(QWidget):
         """Draw, if it can be seen and something else is to be seen."""
         if not self.isVisible():
             return
-        x, y = self.cell.traces.get(self.x.currentText()), self.cell.traces.get(self.y.currentText())
+        x, y = self.cell.traces.get(self.x_box.currentText()), self.cell.traces.get(self.y_box.currentText())
         if x is None or y is None:
             self.says.setText("This store holds no observables.")
             self.dots.setData([], [])
             return
-        wanted = (x.name, y.name, self.colour.currentText(), self.palette.dark)
+        wanted = (x.name, y.name, self.colour.currentText(), self.look.dark)
         if wanted != self._drawn:
             self._drawn = wanted
             self.time, self.across, self.up = paired(x, y)
@@ -123,7 +126,7 @@ class ScatterPanel(QWidget):
             colours = pg.colormap.get("viridis").map(share, mode="qcolor")
             self.dots.setData(self.across, self.up, brush=[pg.mkBrush(c) for c in colours])
             self.bar.setLevels((low, high if high > low else low + 1))
-            self.bar.axis.setLabel("time (h)" if self.colour.currentText() == "time" else "state of charge", color=self.palette.foreground)
+            self.bar.axis.setLabel("time (h)" if self.colour.currentText() == "time" else "state of charge", color=self.look.foreground)
             axis_label(self.plot.getAxis("bottom"), x.axis)
             axis_label(self.plot.getAxis("left"), y.axis)
             self.plot.enableAutoRange()
@@ -132,7 +135,7 @@ class ScatterPanel(QWidget):
     def _moved(self, time: float) -> None:
         if self.isVisible() and len(self.time):
             k = int(np.argmin(np.abs(self.time - time)))
-            self.here.setData([self.across[k]], [self.up[k]], pen=pg.mkPen(self.palette.cursor, width=2))
+            self.here.setData([self.across[k]], [self.up[k]], pen=pg.mkPen(self.look.cursor, width=2))
 
     def _clicked(self, _: object, points: list[pg.SpotItem], *more: object) -> None:
         if len(points):
@@ -140,7 +143,7 @@ class ScatterPanel(QWidget):
 
     def dress(self, palette: Palette) -> None:
         """Take a palette's colours."""
-        self.palette = palette
+        self.look = palette
         self.graphics.setBackground(palette.background)
         dress(self.plot, palette)
         self.bar.axis.setTextPen(pg.mkPen(palette.foreground))
@@ -152,7 +155,7 @@ class ScatterPanel(QWidget):
         """Give the pairs."""
         if not len(self.time):
             return {}
-        return {"time (s)": self.time, self.x.currentText(): self.across, self.y.currentText(): self.up}
+        return {"time (s)": self.time, self.x_box.currentText(): self.across, self.y_box.currentText(): self.up}
 
     def close_panel(self) -> None:
         """Hear of nothing any more."""

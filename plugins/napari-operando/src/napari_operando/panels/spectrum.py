@@ -122,10 +122,10 @@ class SpectrumPanel(QWidget):
 
     def _say(self, message: str) -> None:
         self.message = message
-        self.says.setText(f"<span style='color:{self.palette_.faint}'>{html.escape(message)}</span>")
+        self.says.setText(f"<span style='color:{self.look.faint}'>{html.escape(message)}</span>")
 
     def _draw(self, one: Spectra, *, stale: bool, anew: bool = False) -> None:
-        p = self.palette_
+        p = self.look
         colours = {"cursor": p.faint if stale else p.cursor, "A": p.first, "B": p.second, "mean": p.mean}
         entries = []
         for name, curve in self.curves.items():
@@ -189,7 +189,7 @@ class SpectrumPanel(QWidget):
 
     def dress(self, palette: Palette) -> None:
         """Take a palette's colours."""
-        self.palette_ = palette
+        self.look = palette
         self.graphics.setBackground(palette.background)
         for plot in (self.plot, self.below):
             dress(plot, palette)

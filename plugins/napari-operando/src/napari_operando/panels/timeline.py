@@ -44,7 +44,7 @@ class Timeline(QWidget):
 
     def __init__(self, session: Session, cell: Cell, palette: Palette, work: Work, cells: list[str], parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.session, self.cell, self.palette, self.work = session, cell, palette, work
+        self.session, self.cell, self.look, self.work = session, cell, palette, work
         self.rows: list[Row] = []
         self.second = "current"
         self._closed = False
@@ -162,15 +162,15 @@ class Timeline(QWidget):
     def _make(self, key: str) -> Row | None:
         kind, _, name = key.partition(" ")
         if kind == "echem":
-            return RecordRow(self.cell, self.session, self.palette, self.second)
+            return RecordRow(self.cell, self.session, self.look, self.second)
         if kind == "waterfall" and name in self.cell.spectra:
-            return WaterfallRow(self.cell.spectra[name], self.session, self.palette, want=self._near)
+            return WaterfallRow(self.cell.spectra[name], self.session, self.look, want=self._near)
         if kind == "fractions" and name in self.cell.fractions:
-            return FractionsRow(name, self.cell.fractions[name], self.session, self.palette)
+            return FractionsRow(name, self.cell.fractions[name], self.session, self.look)
         if kind == "resistances":
-            return TracesRow("resistances", self.resistances(), self.cell, self.session, self.palette)
+            return TracesRow("resistances", self.resistances(), self.cell, self.session, self.look)
         if kind == "trace" and name in self.cell.traces:
-            return TracesRow(name, [self.cell.traces[name]], self.cell, self.session, self.palette)
+            return TracesRow(name, [self.cell.traces[name]], self.cell, self.session, self.look)
         return None
 
     def _build(self) -> None:
@@ -187,7 +187,7 @@ class Timeline(QWidget):
             row.shows_time(i == len(self.rows) - 1)
             if isinstance(row, RecordRow):
                 row.attach(self.graphics.scene())
-            row.dress(self.palette)
+            row.dress(self.look)
             row.marked()
             row.moved(self.session.time)
             row.view.sigResized.connect(self._later)
@@ -203,7 +203,7 @@ class Timeline(QWidget):
         for row in self.rows:
             if isinstance(row, WaterfallRow):
                 self._overview(row)
-        self.dress(self.palette)
+        self.dress(self.look)
         self._selected()
         self._later()
 
@@ -298,7 +298,7 @@ class Timeline(QWidget):
 
     def _read_out(self) -> None:
         """Say what stands at the cursor: time, cycle, voltage, and for each series its frame and how old it is."""
-        session, line, p = self.session, self.session.timeline, self.palette
+        session, line, p = self.session, self.session.timeline, self.look
         at = self.cell.at(session.time)
         moment = str(line.moment(session.time).astype("datetime64[s]")).replace("T", " ")
         words = [f"<b>t = {session.time / 3600:.4f} h</b>", f"{moment} UTC"]
@@ -414,7 +414,7 @@ class Timeline(QWidget):
 
     def dress(self, palette: Palette) -> None:
         """Take a palette's colours."""
-        self.palette = palette
+        self.look = palette
         self.graphics.setBackground(palette.background)
         for row in self.rows:
             row.dress(palette)
