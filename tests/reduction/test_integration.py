@@ -148,3 +148,23 @@ def test_a_file_that_says_no_wavelength_is_no_geometry(tmp_path: Path) -> None:
     (tmp_path / "empty.poni").write_text("")
     with pytest.raises(ConfigError, match="no wavelength"):
         Integrator(tmp_path / "empty.poni", shape=(10, 10))
+
+
+@pytest.mark.parametrize("level", [20.0, 400.0])
+def test_the_error_of_a_median_is_what_it_scatters_by(level: float) -> None:
+    from pyFAI.detectors import Detector
+    from pyFAI.integrator.azimuthal import AzimuthalIntegrator
+
+    ai = AzimuthalIntegrator(dist=0.1, poni1=0.01, poni2=0.01, detector=Detector(1e-4, 1e-4, max_shape=(200, 200)), wavelength=5e-11)
+    pattern = Integrator(ai, points=60, robust="median").integrate(np.random.default_rng(0).poisson(level, (30, 200, 200)).astype(np.uint32))
+    scatter = np.nanstd(pattern.intensity, axis=0, ddof=1)
+    assert np.nanmedian(scatter / np.nanmedian(pattern.sigma, axis=0)) == pytest.approx(1.0, abs=0.15)
+
+
+@pytest.mark.parametrize("whole", [(-180.0, 180.0), (0.0, 360.0)])
+def test_a_whole_turn_of_azimuth_leaves_nothing_out(whole: tuple[float, float]) -> None:
+    from pyFAI.detectors import Detector
+    from pyFAI.integrator.azimuthal import AzimuthalIntegrator
+
+    ai = AzimuthalIntegrator(dist=0.1, poni1=0.01, poni2=0.01, detector=Detector(1e-4, 1e-4, max_shape=(200, 200)), wavelength=5e-11)
+    assert not Integrator(ai, points=60, azimuth_range=whole).mask.any()

@@ -287,7 +287,8 @@ def _instrument(ds: xr.Dataset, waves: np.ndarray, shares: np.ndarray) -> str:
     """
     lab = waves.size == 2
     corrected = _polarization_corrected(ds)
-    polarization = 0.5 if lab else 1.0 if corrected else 0.99
+    # whole rings that were integrated without a correction average the beam's polarisation out
+    polarization = 0.5 if lab or (ds.attrs.get("reducer") == "integrate" and not corrected) else 1.0 if corrected else 0.99
     lam = [("Lam1", waves[0]), ("Lam2", waves[1]), ("I(L2)/I(L1)", shares[1])] if lab else [("Lam", waves[0])]
     items: list[tuple[str, Any]] = [
         ("Type", "PXC"), ("Bank", 1), *((k, f"{v:.12g}") for k, v in lam), ("Zero", 0.0), ("Polariz.", polarization), ("Azimuth", 0.0),

@@ -83,6 +83,7 @@ class _Ready:
     notes: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     of_run: dict[str, dict[str, str]] = field(default_factory=dict)
+    rates: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 _LOCK = threading.Lock()
@@ -145,7 +146,7 @@ def integrate(frames: xr.Dataset, recipe: Integrate, state: Any = None) -> Produ
     quality[failed] |= int(Quality.CORRUPT)
     quality[saturated > 0] |= int(Quality.SATURATED)
     quality[lost > _MASKED * max(int((~integrator.mask).sum()), 1)] |= int(Quality.MASKED)
-    dark = _without_beam(frames, recipe, total, told.get("typical_monitor"))
+    dark = _without_beam(frames, recipe, total, told.get("typical_monitor"), ready.rates, run)
     dark[failed] = False
     quality[dark] |= int(Quality.BEAM_DUMP)
     units = "counts"
@@ -317,8 +318,10 @@ def _checked(ready: _Ready, recipe: Integrate, references: list[tuple[str, str, 
     return said
 
 
-def _without_beam(frames: xr.Dataset, recipe: Integrate, total: np.ndarray, typical: float | None) -> np.ndarray:
-    """Say which frames were taken without beam: by the monitor, else by the counting rate."""
+def _without_beam(
+    frames: xr.Dataset, recipe: Integrate, total: np.ndarray, typical: float | None, seen: dict[str, np.ndarray], run: str
+) -> np.ndarray:
+    """Say which frames were taken without beam: by the monitor, else by the counting rate beside all that were `seen` in this run."""
     out = np.asarray(total == 0)
     monitor = np.asarray(frames["monitor"].values, float) if "monitor" in frames.coords else np.full(total.size, np.nan)
     if np.isfinite(monitor).any():
@@ -327,7 +330,11 @@ def _without_beam(frames: xr.Dataset, recipe: Integrate, total: np.ndarray, typi
         return np.asarray(out | (monitor < recipe.beam_dump * level))
     exposure = np.asarray(frames["exposure"].values, float) if "exposure" in frames.coords else np.ones(total.size)
     rate = total / np.where(exposure > 0, exposure, 1.0)
-    return np.asarray(out | (rate < recipe.beam_dump * float(np.percentile(rate, 90))))
+    known = np.concatenate([seen.get(run, np.zeros(0)), rate[np.isfinite(rate)]])
+    if run:
+        seen[run] = known
+    # a dump may fill a whole batch and most of the series: what stands for the beam is the upper end of what counted at all
+    return np.asarray(out | (rate < recipe.beam_dump * float(np.percentile(known[known > 0], 98)))) if (known > 0).any() else out
 
 
 def _divisor(frames: xr.Dataset, recipe: Integrate) -> np.ndarray:

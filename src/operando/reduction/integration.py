@@ -174,7 +174,7 @@ class Integrator:
         whole = self._ai.detector.calc_mask()
         bad = np.zeros(self.shape, bool) if whole is None else self._as_read(np.asarray(whole) != 0)
         self.mask = bad if mask is None else bad | (self._fitting(mask, "mask") != 0)
-        if azimuth_range is not None:
+        if azimuth_range is not None and azimuth_range[1] - azimuth_range[0] < 360.0:
             chi = np.degrees(self._as_read(self._ai.center_array(self._upright, unit="chi_rad", scale=False)))
             self.mask = self.mask | ((chi - azimuth_range[0]) % 360.0 > (azimuth_range[1] - azimuth_range[0]) % 360.0)
         if self.mask.all():
@@ -480,6 +480,9 @@ class Integrator:
                     result = self._ai.medfilt1d_ng(upright, self.points, **options)
         there = np.asarray(result.sum_normalization) > 0
         sigma = np.asarray(result.sigma) if result.sigma is not None else np.full(self.points, np.nan)
+        if self.robust == "median":  # pyFAI gives the error of the one pixel; the median of n of them scatters by sqrt(pi / 2 / n) of it
+            with np.errstate(divide="ignore", invalid="ignore"):
+                sigma = sigma * np.sqrt(np.pi / 2 / self._area)
         good = ~bad & ~self.mask
         return (
             np.where(there, result.intensity, np.nan),

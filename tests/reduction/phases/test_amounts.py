@@ -172,6 +172,7 @@ def test_a_phase_twice_is_said_to_be_indistinct() -> None:
     assert float(both) == pytest.approx(0.3, abs=0.02)
 
 
+@pytest.mark.filterwarnings("ignore:.* of 1 frames:UserWarning")
 def test_an_unknown_zero_is_in_the_systematic_uncertainty_of_the_lattice() -> None:
     """From d = lambda / 2 sin(theta): a zero error moves a by -a cot(theta) d(theta) on average over the lines."""
     series = _pattern({"NiO": 0.3, "ZnO": 0.7}, {"NiO": NIO, "ZnO": ZNO})
@@ -183,3 +184,59 @@ def test_an_unknown_zero_is_in_the_systematic_uncertainty_of_the_lattice() -> No
     assert float(fixed.lattice_a_systematic) == pytest.approx(moved, rel=0.1)
     free = _found(series, _recipe(instrument={"refine": ["W", "zero"]}, systematics=only)).sel(phase="NiO")
     assert float(free.lattice_a_systematic) < 0.1 * moved
+
+
+def test_each_frame_has_its_own_systematic_uncertainty() -> None:
+    """Half widths follow the amounts: nothing is uncertain of a pure sample, most of a mixture."""
+    shares = [0.0, 0.3, 0.7, 1.0]
+    series = xr.concat([_pattern({"NiO": x, "ZnO": 1 - x}, {"NiO": NIO, "ZnO": ZNO}, seed=k) for k, x in enumerate(shares)], dim="time")
+    series = series.assign_coords(time=np.datetime64("2026-06-03T08:00", "ns") + np.arange(4) * np.timedelta64(60, "s"))
+    recipe = _recipe(wavelength=[WAVE], systematics={"particle_radius": [0, 20]})
+    together = reduce(series, recipe)["observables"].phase_fraction_systematic
+    for k in range(4):
+        alone = reduce(series.isel(time=[k]), recipe)["observables"].phase_fraction_systematic
+        assert together[k].values == pytest.approx(alone[0].values, rel=0.05, abs=1e-4)
+    assert together.sel(phase="NiO").values[[0, 3]] == pytest.approx([0, 0], abs=2e-3)
+    assert (together.sel(phase="NiO").values[1:3] > 5e-3).all()
+
+
+def test_the_amorphous_part_scatters_as_it_says() -> None:
+    """All fractions share the scale of the standard: a weak standard makes them err together."""
+    phases = {"NiO": NIO, "ZnO": ZNO, "Si": SILICON | {"role": "standard", "weight_percent": 2}}
+    recipe = _recipe(phases=phases, fraction_scale="whole", systematics=None)
+    found = [_found(_pattern({"NiO": 0.16, "ZnO": 0.24, "Si": 0.02}, phases, seed=k), recipe) for k in range(24)]
+    values, errors = (np.array([float(f[name]) for f in found]) for name in ("amorphous_fraction", "amorphous_fraction_errors"))
+    assert np.std(values) == pytest.approx(np.median(errors), rel=0.4)
+
+
+def test_what_shows_no_phase_or_fits_poorly_says_so() -> None:
+    series = _pattern({"NiO": 0.3, "ZnO": 0.7}, {"NiO": NIO, "ZnO": ZNO})
+    with pytest.warns(UserWarning, match="show no phase of the recipe|are described poorly"):
+        found = _found(series, _recipe(wavelength=[0.5], phases={"NiO": NIO}))
+    named = dict(zip(found.fit_flags.attrs["flag_meanings"].split(), found.fit_flags.attrs["flag_masks"], strict=True))
+    assert int(found.fit_flags) & (named["nothing_found"] | named["poor_fit"])
+
+
+@pytest.mark.parametrize("reading", [1e6, 1e9, -1e6])
+def test_a_single_channel_far_off_is_left_out_and_told(reading: float) -> None:
+    series = _pattern({"NiO": 0.3, "ZnO": 0.7}, {"NiO": NIO, "ZnO": ZNO})
+    series["intensity"][0, 700] = reading
+    with pytest.warns(UserWarning, match="single channels far off"):
+        found = _found(series, _recipe())
+    assert float(found.phase_fraction.sel(phase="NiO")) == pytest.approx(0.3, abs=0.01)
+    named = dict(zip(found.fit_flags.attrs["flag_meanings"].split(), found.fit_flags.attrs["flag_masks"], strict=True))
+    assert int(found.fit_flags) & named["channels_left_out"]
+
+
+@pytest.mark.filterwarnings("ignore:.*described poorly:UserWarning")
+def test_rings_without_a_correction_of_polarisation_are_fitted_as_such() -> None:
+    series = _pattern({"NiO": 0.3, "ZnO": 0.7}, {"NiO": NIO, "ZnO": ZNO})
+    factor = (1 + np.cos(np.radians(GRID)) ** 2) / 2
+    two_theta = 2 * np.degrees(np.arcsin(series.q.values * WAVE / (4 * np.pi)))
+    series["intensity"] = series.intensity * np.interp(two_theta, GRID, factor)
+    series = series.assign_attrs(reducer="integrate")
+    with pytest.warns(UserWarning, match="without a correction of polarisation"):
+        found = _found(series, _recipe())
+    assert float(found.phase_fraction.sel(phase="NiO")) == pytest.approx(0.3, abs=0.01)
+    corrected = _found(series.assign_attrs(polarization=0.99), _recipe())
+    assert float(corrected.goodness_of_fit) >= float(found.goodness_of_fit) - 1e-3

@@ -38,6 +38,8 @@ class Amounts:
         (phase, 6) 1 sigma, statistical.
     correlation
         Largest correlation (1) of a phase's scale with another's.
+    sum_errors
+        1 sigma of the sum of all fractions that count: of what a standard leaves to the amorphous part.
     """
 
     weight: np.ndarray
@@ -48,6 +50,7 @@ class Amounts:
     cell_errors: np.ndarray
     volume_errors: np.ndarray
     correlation: np.ndarray
+    sum_errors: float
 
 
 def covariance_of(fit: Fit) -> np.ndarray:
@@ -117,9 +120,18 @@ def amounts(engine: Engine, fit: Fit) -> Amounts:
     total = np.where(_counted(recipe), per_scale, 0.0)
     sure = float(total @ fit.scales) > 3 * float(np.sqrt(max(total @ ours @ total, 0.0)))
     known = lambda values: np.where(_counted(recipe) & sure, values, np.nan)  # noqa: E731
+    whole = by_scale[_counted(recipe)].sum(axis=0)  # all fractions share the standard's scale: their errors do not simply add
     return Amounts(
-        known(weight), known(sigma(by_scale)), known(mole), known(sigma(mole_by_scale)), cells, cell_errors, volume_errors, correlated.max(axis=1)
-    )  # fmt: skip
+        known(weight),
+        known(sigma(by_scale)),
+        known(mole),
+        known(sigma(mole_by_scale)),
+        cells,
+        cell_errors,
+        volume_errors,
+        correlated.max(axis=1),
+        float(np.sqrt(max(whole @ ours @ whole, 0.0))),
+    )
 
 
 def _counted(recipe: PhasesRecipe) -> np.ndarray:
@@ -165,11 +177,12 @@ def lattice_slopes(engine: Engine, theta: np.ndarray, k: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Shifts:
-    """Half widths of what may be otherwise: (phase) for fractions, (phase, 6) for lattices."""
+    """Half widths of what may be otherwise: (phase) for fractions, (phase, 6) for lattices, one for the sum of the fractions."""
 
     weight: np.ndarray
     mole: np.ndarray
     cells: np.ndarray
+    total: np.ndarray
 
 
 def systematic(engine: Engine, frame: Frame, fit: Fit) -> Shifts:
@@ -177,7 +190,7 @@ def systematic(engine: Engine, frame: Frame, fit: Fit) -> Shifts:
     asked = engine.recipe.systematics
     count = len(engine.phases)
     if asked is None:
-        return Shifts(*(np.full(shape, np.nan) for shape in (count, count, (count, 6))))
+        return Shifts(*(np.full(shape, np.nan) for shape in (count, count, (count, 6), ())))
     here = frame.point(fit)
     base = _state(engine, fit.theta, fit.scales, engine.recipe.brindley)
     squares = [np.zeros(np.shape(x)) for x in base]
@@ -229,8 +242,8 @@ def systematic(engine: Engine, frame: Frame, fit: Fit) -> Shifts:
         ends.append(_state(engine, fit.theta, fit.scales, {**radii, **engine.recipe.brindley}))
     for total, low, high, middle in zip(squares, *ends, base, strict=True):
         total += np.fmax(np.abs(low - middle), np.abs(high - middle)) ** 2
-    weight, mole, cells = (np.sqrt(x) for x in squares)
-    return Shifts(weight, mole, cells)
+    weight, mole, cells, total = (np.sqrt(x) for x in squares)
+    return Shifts(np.minimum(weight, 1.0), np.minimum(mole, 1.0), cells, total)
 
 
 def _isotropic(engine: Engine, k: int) -> bool:
@@ -246,4 +259,5 @@ def _basis(engine: Engine, degree: int) -> np.ndarray:
 def _state(engine: Engine, theta: np.ndarray, scales: np.ndarray, radii: dict[str, float]) -> list[np.ndarray]:
     per_scale, molar = masses(engine, theta, scales, radii)
     cells = np.array([engine.cell(theta, k) for k in range(len(engine.phases))])
-    return [_fractions(engine.recipe, scales, per_scale)[0], _fractions(engine.recipe, scales, per_scale / molar)[0], cells]
+    weight = _fractions(engine.recipe, scales, per_scale)[0]
+    return [weight, _fractions(engine.recipe, scales, per_scale / molar)[0], cells, np.asarray(weight[_counted(engine.recipe)].sum())]

@@ -52,7 +52,9 @@ class Fit:
     covariance
         Of scales, free parameters and humps, from the normal equations alone.
     robust
-        The same allowing for what the model does not describe (see `Engine.covariances`).
+        The same allowing for what the model does not describe (`Frame.fit`).
+    left_out
+        Channels that were left out because each alone was far off: hot pixels, single readings.
     """
 
     theta: np.ndarray
@@ -71,6 +73,7 @@ class Fit:
     covariance: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     robust: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     weights: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    left_out: int = 0
 
 
 class Phase:

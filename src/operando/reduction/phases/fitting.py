@@ -12,6 +12,7 @@ from operando.reduction.phases.engine import AT_BOUND, CAPPED, CONVERGED, NOT_FI
 from operando.reduction.phases.profile import FIXED, PATTERN
 
 _NOTHING_LEFT = 0.01  # a fit ends when all steps that are left are together below a tenth of an esd
+_STRAY, _STRAYS = 20.0, 12  # sigma by which a single channel is off that is left out; channels at most
 _MEDIAN_OF_SQUARE = 0.4549  # of a normal variable of variance 1
 INDISTINCT = 0.95
 """Correlation of two scales above which the pattern does not tell their phases apart."""
@@ -113,6 +114,7 @@ class Frame:
         self.y = np.where(self.good, y, 0.0)
         self.p, self.b = len(engine.phases), len(engine.basis)
         self._shown = np.ones(self.p, bool)
+        self.strays = 0
 
     def weights(self, expected: np.ndarray) -> np.ndarray:
         """1 / variance; 0 where there is no datum."""
@@ -318,7 +320,7 @@ class Frame:
         dof = max(channels - parameters, 1)
         fit = Fit(theta, now.scales, now.background, active.copy(), status, steps, chi2, chi2 / dof)
         fit.rwp, fit.rexp = np.sqrt(chi2 / max(total, 1e-300)), np.sqrt(dof / max(total, 1e-300))
-        fit.calculated, fit.under, fit.free, fit.weights = now.model, now.under, free, now.weights
+        fit.calculated, fit.under, fit.free, fit.weights, fit.left_out = now.model, now.under, free, now.weights, self.strays
         fit.covariance, fit.robust = self._covariances(now, theta, free, channels, fit.chi2_reduced)
         return fit
 
@@ -420,7 +422,9 @@ class Frame:
                 active = self.detected(rough)
                 theta = np.where((engine.of_phase < 0) | active[engine.of_phase], rough.theta, start)
             fits.append(self.settle(theta, active))
-        return self._exchanged(self._completed(min(fits, key=lambda fit: fit.chi2)))
+        best, before = min(fits, key=lambda fit: fit.chi2), self.strays
+        best = self._without_strays(best.theta, best.active, best)
+        return self.cold() if self.strays > before else self._exchanged(self._completed(best))
 
     def _exchanged(self, fit: Fit) -> Fit:
         """Give lines that a phase of narrow range took to one of wide range that could have them as well.
@@ -480,7 +484,21 @@ class Frame:
 
     def warm(self, before: Fit) -> Fit:
         """Fit from the frame before; phases that were not there are looked for in all of their range."""
-        return self._completed(self.settle(before.theta.copy(), before.active.copy()))
+        return self._completed(self._without_strays(before.theta.copy(), before.active.copy()))
+
+    def _without_strays(self, theta: np.ndarray, active: np.ndarray, fit: Fit | None = None) -> Fit:
+        """Fit, and leave out single channels that are far off while their neighbours are not: one would pull all that is fitted."""
+        fit = self.settle(theta, active) if fit is None else fit
+        while self.strays < _STRAYS:
+            off = (self.y - fit.calculated) ** 2 * self.weights(np.asarray(fit.calculated, float))
+            worst = int(np.argmax(off))
+            beside = max(off[max(worst - 1, 0)], off[min(worst + 1, off.size - 1)])
+            if not (off[worst] > _STRAY**2 and off[worst] > 25 * beside and off[worst] > 0.1 * off.sum()):
+                break
+            self.good[worst], self.y[worst] = False, 0.0
+            self.strays += 1
+            fit = self.settle(theta, active)
+        return fit
 
     def _completed(self, fit: Fit) -> Fit:
         """Look for the phases that are held, and take in those that are found and explain enough."""

@@ -23,9 +23,16 @@ class Texture(BaseModel):
     """Preferred orientation by March's function (Dollase, J. Appl. Cryst. 19 (1986) 267)."""
 
     model_config = _STRICT
-    axis: tuple[int, int, int] = Field((0, 0, 1), description="h, k, l of the planes that lie in the plate")
+    axis: tuple[int, int, int] = Field((0, 0, 1), description="h, k, l of the planes that lie in the plate; not all 0")
     r: float = Field(1.0, gt=0.1, lt=10, description="March's r (1): 1 for no preference, below 1 for plates")
     refine: bool = Field(True, description="fit r")
+
+    @field_validator("axis")
+    @classmethod
+    def _somewhere(cls, axis: tuple[int, int, int]) -> tuple[int, int, int]:
+        if not any(axis):
+            raise ValueError("texture: axis [0, 0, 0] points nowhere")
+        return axis
 
 
 class Point(BaseModel):
@@ -46,6 +53,8 @@ class SolidSolution(BaseModel):
 
     @model_validator(mode="after")
     def _monotonic(self) -> SolidSolution:
+        if self.follows not in ("a", "b", "c"):
+            raise ValueError(f"solid_solution: follows {self.follows}, which is no length: a, b or c")
         x = [p.x for p in self.points]
         if any(self.follows not in p.lattice for p in self.points):
             raise ValueError(f"solid_solution: every point needs lattice: {{{self.follows}: ...}}, which x follows")
@@ -97,6 +106,8 @@ class PhaseRecipe(BaseModel):
             for name, pair in self.lattice_range.items():
                 if name not in names:
                     raise ValueError(f"lattice_range: {name} is no free lattice parameter; there is {', '.join(names)}")
+                if name not in ("a", "b", "c"):
+                    raise ValueError(f"lattice_range: {name} is an angle, whose range follows the lengths'; give a, b, c")
                 _ordered(pair, f"lattice_range: {name}")
         elif not 0 < self.lattice_range < 0.3:
             raise ValueError("lattice_range: a share between 0 and 0.3, or [lowest, highest] of each parameter")
@@ -146,6 +157,13 @@ class Instrument(BaseModel):
     zero: float = Field(0.0, ge=-2, le=2, description="zero error of 2 theta (degrees), added to what is computed")
     zero_range: float = Field(0.2, gt=0, le=2, description="how far zero and displacement may go from the start (degrees)")
 
+    @field_validator("caglioti")
+    @classmethod
+    def _wide(cls, uvw: tuple[float, float, float]) -> tuple[float, float, float]:
+        if uvw[2] <= 0:
+            raise ValueError("caglioti: W is the squared width at 0 degrees and is above 0")
+        return uvw
+
     @property
     def k(self) -> float:
         """K, the weight of cos^2(2 theta)."""
@@ -180,7 +198,6 @@ class Systematics(BaseModel):
     tails: float = Field(0.5, gt=0, lt=1, description="share (1) of the width of profiles at which they are cut instead")
     texture: float = Field(0.05, ge=0, lt=0.5, description="March's r of one phase after the other, where it is not fitted (1), along its axis, or c")
     particle_radius: Interval = Field((0.0, 5.0), description="radii of particles (um) for absorption contrast, where a phase says nothing")
-    every: int = Field(10, ge=1, description="frames between two for which it is computed; between them it is interpolated")
 
 
 class PhasesRecipe(Recipe):

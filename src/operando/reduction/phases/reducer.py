@@ -17,7 +17,18 @@ from operando.reduction.phases.recipe import PhasesRecipe
 from operando.reduction.phases.sequence import Fitted, fit_sequence
 
 _FLAGS = {"held": 1, "indistinct": 2, "at_bound": 4}
-_FRAME_FLAGS = {"iteration_cap": 1, "stalled": 2, "not_fitted": 4, "at_bound": 8, "passes_disagree": 16, "indistinct": 32}
+_FRAME_FLAGS = {
+    "iteration_cap": 1,
+    "stalled": 2,
+    "not_fitted": 4,
+    "at_bound": 8,
+    "passes_disagree": 16,
+    "indistinct": 32,
+    "nothing_found": 64,
+    "poor_fit": 128,
+    "channels_left_out": 256,
+}
+_POOR = 8.0  # goodness of fit beyond which a fit is called poor: so many times more is left over than counts leave
 
 
 @dataclass
@@ -60,6 +71,9 @@ def phase_fractions(frames: xr.Dataset, recipe: PhasesRecipe, state: _State | No
     ContractError
         A recipe that does not fit the patterns: no line in the range, fewer channels than parameters.
     """
+    uncorrected = frames.attrs.get("reducer") == "integrate" and "polarization" not in frames.attrs and recipe.instrument.polarization == "corrected"
+    if uncorrected:  # a whole ring averages the polarisation of the beam out: (1 + cos^2) / 2, whatever it was
+        recipe = recipe.model_copy(update={"instrument": recipe.instrument.model_copy(update={"polarization": 1.0})})
     axis = axis_of(frames)
     waves, shares = wavelengths(frames.attrs, recipe.wavelength, recipe.wavelength_ratio)
     two_theta = angles(frames, axis, waves[0])
@@ -81,7 +95,10 @@ def phase_fractions(frames: xr.Dataset, recipe: PhasesRecipe, state: _State | No
     reduced = _curves(frames, axis, fitted, values, places).assign_coords(time=frames["time"].variable)
     attrs = {"wavelength": float(waves[0]), "wavelength_units": "angstrom", "form_factors": "International Tables (1992); f', f'' by Chantler"}
     made = {"observables": observables.assign_attrs(attrs), "reduced": reduced.assign_attrs(attrs)}
-    return Products(made, state, _told(engine, fitted, frames))
+    told = _told(engine, fitted, frames)
+    if uncorrected:
+        told.insert(0, "integrated without a correction of polarisation (polarization: of integrate): fitted as whole rings, (1 + cos^2) / 2")
+    return Products(made, state, told)
 
 
 def _told(engine: Engine, fitted: list[Fitted], frames: xr.Dataset) -> list[str]:
@@ -102,6 +119,9 @@ def _told(engine: Engine, fitted: list[Fitted], frames: xr.Dataset) -> list[str]
             f"{count} of {n} frames{where} do not tell {key} apart (correlation above {INDISTINCT:g}): their sum is known, their shares are not"
         )
     for flag, words in (
+        ("nothing_found", "show no phase of the recipe: a wrong wavelength, geometry or zero, or other substances"),
+        ("poor_fit", f"are described poorly (goodness of fit above {_POOR:g}): something is in them that the recipe does not have, or it is off"),
+        ("channels_left_out", "had single channels far off, which were left out"),
         ("iteration_cap", "ended at the cap of iterations (max_iterations)"),
         ("stalled", "stopped before they converged"),
         ("at_bound", "ended with a parameter at the end of its range"),
@@ -154,14 +174,8 @@ def _observables(engine: Engine, fitted: list[Fitted]) -> xr.Dataset:
         return np.array([empty if one.amounts is None else get(one) for one in fitted]).reshape(n, *shape)
 
     def shifts(get: Any, shape: tuple[int, ...] = (count,)) -> np.ndarray:
-        """Systematic half widths, between the frames for which they were computed."""
-        known = [k for k, one in enumerate(fitted) if one.shifts is not None]
-        if not known:
-            return np.full((n, *shape), np.nan)
-        values = np.array([get(fitted[k].shifts) for k in known])
-        flat = np.array([np.interp(np.arange(n), known, one) for one in values.reshape(len(known), -1).T]).T.reshape(n, *shape)
-        there = np.array([one.amounts is not None for one in fitted])
-        return np.where(there.reshape(n, *([1] * len(shape))), flat, np.nan)
+        empty = np.full(shape, np.nan)
+        return np.array([empty if one.shifts is None else get(one.shifts) for one in fitted]).reshape(n, *shape)
 
     t = _Table(names)
     of = "the whole sample" if recipe.fraction_scale == "whole" else "the active phases"
@@ -185,8 +199,7 @@ def _observables(engine: Engine, fitted: list[Fitted]) -> xr.Dataset:
     if recipe.fraction_scale == "whole":
         known = np.isfinite(weight).any(axis=1)
         total = np.where(known, 1 - np.nansum(weight, axis=1), np.nan)
-        errors = np.sqrt(np.nansum(column(lambda o: o.amounts.weight_errors) ** 2, axis=1))
-        wide = np.sqrt(np.nansum(shifts(lambda s: s.weight) ** 2, axis=1))
+        errors, wide = column(lambda o: o.amounts.sum_errors, ()), shifts(lambda s: s.total, ())
         t.add(
             "amorphous_fraction",
             total,
@@ -370,8 +383,16 @@ def _frame_flags(one: Fitted) -> int:
     value = _FRAME_FLAGS.get(STATUS[one.fit.status], 0)
     if one.disagree:
         value |= _FRAME_FLAGS["passes_disagree"]
-    if one.amounts is not None and np.any(one.amounts.correlation[one.fit.active] > INDISTINCT):
+    if one.amounts is None:
+        return value
+    if np.any(one.amounts.correlation[one.fit.active] > INDISTINCT):
         value |= _FRAME_FLAGS["indistinct"]
+    if not np.isfinite(one.amounts.weight).any():
+        value |= _FRAME_FLAGS["nothing_found"]
+    if one.fit.chi2_reduced > _POOR**2:
+        value |= _FRAME_FLAGS["poor_fit"]
+    if one.fit.left_out:
+        value |= _FRAME_FLAGS["channels_left_out"]
     return value
 
 

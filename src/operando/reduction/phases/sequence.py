@@ -8,7 +8,7 @@ import numpy as np
 
 from operando.reduction.phases.amounts import Amounts, Shifts, amounts, systematic
 from operando.reduction.phases.engine import CAPPED, CONVERGED, NOT_FITTED, STALLED, Engine, Fit
-from operando.reduction.phases.fitting import INDISTINCT, Frame, noise_of, not_fitted
+from operando.reduction.phases.fitting import Frame, noise_of, not_fitted
 from operando.reduction.phases.profile import FIXED
 
 _POOR = 1.1  # a fit this much worse than that of the frame after, in chi^2, is tried from there
@@ -64,22 +64,14 @@ def fit_sequence(engine: Engine, patterns: np.ndarray, errors: np.ndarray | None
                 if better:
                     out[n].fit, out[n].backward = _light(again), True
             last = out[n].fit
-    every = engine.recipe.systematics.every if engine.recipe.systematics else 0
     done = [n for n, frame in enumerate(frames) if frame is not None and out[n].fit.status != NOT_FITTED]
     for n in done:
         out[n].amounts = amounts(engine, out[n].fit)
-    for first in range(0, len(done), every) if every else ():
-        some = done[first : first + every]
-        # where phases are not told apart the statistical uncertainty says all there is to say: take a frame that tells them apart
-        n = next((m for m in some if not _indistinct(out[m])), some[0])
         frame = frames[n]
         assert frame is not None
-        out[n].shifts = systematic(engine, frame, out[n].fit)
+        if engine.recipe.systematics is not None:
+            out[n].shifts = systematic(engine, frame, out[n].fit)
     return out
-
-
-def _indistinct(one: Fitted) -> bool:
-    return one.amounts is not None and bool(np.any(one.amounts.correlation > INDISTINCT))
 
 
 def _next(frame: Frame, last: Fit) -> Fit:
