@@ -354,8 +354,11 @@ class _Series:
             if ds.attrs.get("timezone_source") == "none":
                 ds.attrs["timezone_source"] = "config"
         ds.attrs["about"] = json.dumps(stage.reducer.about_of(self.about))
+        typical = _typical(ds)
         if reads == "images":
-            ds.attrs["pixels"] = json.dumps(self.pixels | _typical(ds))
+            ds.attrs["pixels"] = json.dumps(self.pixels | typical)
+        elif typical:
+            ds.attrs |= typical
         return ds
 
     # ------------------------------------------------------------- all at once
@@ -569,7 +572,7 @@ class _BatchSize:
 
 
 def _typical(images: xr.Dataset) -> dict[str, float]:
-    """Give the monitor's typical value over all images of the series: what is a beam dump does not depend on the batch."""
+    """Give the monitor's typical value over all frames of the series: what is a beam dump does not depend on the batch."""
     if "monitor" not in images.coords:
         return {}
     values = np.asarray(images["monitor"].values, float)

@@ -36,7 +36,7 @@ def refinement(
     frame
         Number of the frame.
     observables
-        Of the same frames: fractions and R factor are written beside the pattern.
+        Of the same frames: fractions, each with its statistical and its systematic uncertainty, and the R factor are written beside the pattern.
     root
         Square root of the intensity, which shows weak lines as clearly as strong ones.
     width, height
@@ -103,9 +103,9 @@ def _said(one: xr.Dataset) -> list[str]:
     if "phase_fraction" in one.variables:
         for name in one["phase"].values:
             part = one.sel(phase=name)
-            value, error = 100 * float(part["phase_fraction"]), 100 * float(part.get("phase_fraction_errors", np.nan))
+            value, error, wide = (100 * float(part.get(f"phase_fraction{s}", np.nan)) for s in ("", "_errors", "_systematic"))
             if np.isfinite(value):
-                lines.append(f"{name}: {value:.2f} ± {error:.2f} wt %")
+                lines.append(f"{name}: {value:.2f} ± {error:.2f}{f' ± {wide:.2f}' if np.isfinite(wide) else ''} wt %")
     if "rwp" in one.variables:
         lines.append(f"R$_{{wp}}$ {100 * float(one['rwp']):.2f} %, goodness of fit {float(one['goodness_of_fit']):.2f}")
     return lines

@@ -120,9 +120,11 @@ class _Views:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(norm > 0, total / norm, np.nan), np.where(norm > 0, np.sqrt(np.maximum(total, 1.0)) / norm, np.nan)
 
-    def left_over(self, orientation: str) -> float:
-        """Variance of the pixels around the mean of their ring, without that of counting, as a part of all variance."""
+    def left_over(self, orientation: str, shift: tuple[int, int] = (0, 0)) -> float:
+        """Variance of the pixels around the mean of their ring, without that of counting, as a part of all; the frame moved by some pixels."""
         values, good = self.of[orientation]
+        if shift != (0, 0):
+            values, good = (np.roll(one, shift, axis=(0, 1)) for one in (values, good))
         bins, weight, seen = self.bins[good], self.weight[good], values[good]
         # square roots: counting then scatters by 1/2 everywhere, and spots do not decide
         root = np.sqrt(np.minimum(seen, np.percentile(seen, 99.8)) / weight)
@@ -187,6 +189,12 @@ def _by_evenness(views: _Views, present: str) -> Rings:
     best = min(left, key=lambda o: (left[o], o != present))
     words = f"{100 * left[present]:.1f} % of the variance is left within the rings"
     if best != present and left[best] < _CLEARER * left[present] and left[present] - left[best] > 0.005:
+        # a detector that is centred looks better flipped when its beam centre is off by a pixel
+        moved = {(y, x): views.left_over(present, (y, x)) for y in (-2, -1, 0, 1, 2) for x in (-2, -1, 0, 1, 2) if (y, x) != (0, 0)}
+        y, x = min(moved, key=lambda s: moved[s])
+        if moved[y, x] < 1.2 * left[best]:
+            said = f"rings fit better with the frame moved by {y} rows and {x} columns ({100 * moved[y, x]:.1f} % left)"
+            return Rings(False, None, f"{said}, {words}: refine the beam centre of the geometry")
         return Rings(
             False, best, f"rings do not fit: {words}, {100 * left[best]:.1f} % with orientation: {best}; try that, or name a substance (calibrant:)"
         )

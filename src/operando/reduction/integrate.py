@@ -49,7 +49,9 @@ class Integrate(Recipe):
     robust: Literal["no", "sigma-clip", "median"] = Field(
         "no", description="against spots: sigma-clip leaves outliers of a ring out; median takes its median"
     )
-    threshold: float = Field(5.0, gt=0, description="sigmas beyond which sigma-clip leaves a pixel out (1)")
+    threshold: float = Field(
+        5.0, gt=0, description="sigmas beyond which sigma-clip leaves a pixel out (1); too few cut the flanks of rings that are sharper than a bin"
+    )
     normalise: str | None = Field(None, description="coordinate of the frames (monitor, exposure ...) that patterns are divided by; none by default")
     reference: float = Field(1.0, gt=0, description="value of that coordinate (its unit) at which patterns keep their counts")
     beam_dump: float = Field(

@@ -82,7 +82,8 @@ def spoilt(frames: xr.Dataset) -> np.ndarray:
     bad = np.zeros(frames.sizes["time"], bool)
     if "monitor" in frames.coords:
         monitor = np.asarray(frames["monitor"].values, float)
-        usual = float(np.nanmedian(monitor[monitor > 0])) if np.any(monitor > 0) else np.nan
+        here = float(np.nanmedian(monitor[monitor > 0])) if np.any(monitor > 0) else np.nan
+        usual = float(frames.attrs.get("typical_monitor", here))  # of the whole series where it is known: a dump may fill a batch
         bad |= monitor < DARK * usual
     if "quality" in frames.coords:
         bad |= (np.asarray(frames["quality"].values, int) & int(Quality.BEAM_DUMP | Quality.CORRUPT)) != 0
