@@ -168,10 +168,10 @@ def _refined(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, in
     goal = level[inner][good]
     if goal.size < 32:
         return None
-    coefficients = spline_filter(filled, order=3, output=np.float64)
+    coefficients = spline_filter(filled, order=3, output=np.float64, mode="mirror")
     dy, dx = at[0] - whole[0], at[1] - whole[1]
     for _ in range(_STEPS):
-        seen = shift(coefficients, (-dy, -dx), order=3, mode="nearest", prefilter=False)[inner][good]
+        seen = shift(coefficients, (-dy, -dx), order=3, mode="mirror", prefilter=False)[inner][good]
         design = np.column_stack([slope_y, slope_x, seen, np.ones_like(seen)])
         normal = design.T @ design
         try:
@@ -179,7 +179,7 @@ def _refined(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, in
         except np.linalg.LinAlgError:
             return None
         step = inverse @ (design.T @ goal)  # goal = gain seen + offset + slope . step, seen displaced by less than it should be
-        dy, dx = dy - float(step[0]), dx - float(step[1])
+        dy, dx = dy + float(step[0]), dx + float(step[1])
         if not (math.isfinite(dy) and math.isfinite(dx)) or max(abs(dy), abs(dx)) > _MARGIN - 1:
             return None
         if max(abs(step[0]), abs(step[1])) < 1e-4:
