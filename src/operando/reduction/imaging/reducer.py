@@ -56,7 +56,7 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
     Returns
     -------
     Products
-        `observables`: `drift_y`, `drift_x` (px); `edge_position`, `edge_displacement` (px, against the first frame that shows it), `edge_width` (px) over `edge`;
+        `observables`: `drift_y`, `drift_x` (px); `edge_position`, `edge_displacement` (px, against the first frame that shows it), `edge_width` (px) over `boundary`;
         `thickness` (px) over `layer`; `displacement`, `layer_thickness` (um) where the pixel size is known; `region_mean`, `region_spread` over `region`; `mean`
         of the whole picture; each with `_errors` of 1 sigma, NaN where a frame cannot give it; `quality` with CORRUPT (could not be read, or shows nothing),
         LOW_COUNTS (less than 5 % of the reference's light), SATURATED. `reduced`: small pictures (time, y, x), moved back by the drift.
@@ -244,9 +244,9 @@ def _observables(
         "drift_x": (("time",), "px", "displacement of the picture along its columns, against the first frame"),
         "region_mean": (("time", "region"), units, f"{quantity}, mean of the region"),
         "region_spread": (("time", "region"), units, f"{quantity}, standard deviation of the pixels of the region"),
-        "edge_position": (("time", "edge"), "px", "position of the edge along its line, drift taken off"),
-        "edge_displacement": (("time", "edge"), "px", "displacement of the edge since the first frame"),
-        "edge_width": (("time", "edge"), "px", "sigma of the edge's blur"),
+        "edge_position": (("time", "boundary"), "px", "position of the edge along its line, drift taken off"),
+        "edge_displacement": (("time", "boundary"), "px", "displacement of the edge since the first frame"),
+        "edge_width": (("time", "boundary"), "px", "sigma of the edge's blur"),
         "thickness": (("time", "layer"), "px", "distance between two edges"),
     }
     out = xr.Dataset(coords={"time": frames["time"], "quality": ("time", quality, flag_attrs(Quality))})
@@ -257,13 +257,13 @@ def _observables(
         out[name] = (dims, rows[name], {"units": unit, "long_name": long_name, **linked})
         if linked:
             out[f"{name}_errors"] = (dims, rows[f"{name}_errors"], {"units": unit, "long_name": f"standard error of {name}"})
-    for dim, given in (("region", recipe.regions), ("edge", recipe.edges), ("layer", recipe.thickness)):
+    for dim, given in (("region", recipe.regions), ("boundary", recipe.edges), ("layer", recipe.thickness)):
         if given:
             out = out.assign_coords({dim: (dim, np.array(list(given), dtype=object))})
     if size is not None:
         scales = {name: math.hypot(size[0] * e.direction[0], size[1] * e.direction[1]) for name, e in recipe.edges.items()}
         for name, made, dim, factor in (
-            ("edge_displacement", "displacement", "edge", np.array(list(scales.values()))),
+            ("edge_displacement", "displacement", "boundary", np.array(list(scales.values()))),
             ("thickness", "layer_thickness", "layer", np.array([scales[b] for _, b in recipe.thickness.values()])),
         ):
             if name in rows:
