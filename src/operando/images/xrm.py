@@ -125,7 +125,7 @@ def _opened(name: str, size: int) -> Xrm:
     except ImportError:
         raise LoaderError("reading it needs olefile", file=name, hint='pip install "operando[imaging]"') from None
     try:
-        ole = olefile.OleFileIO(name, raise_defects=olefile.DEFECT_INCORRECT)
+        ole = olefile.OleFileIO(name)
     except Exception as error:  # olefile raises OSError, and whatever damaged tables lead to
         raise LoaderError(
             "cannot be read as .xrm: no sound OLE file", file=name, found=f"{type(error).__name__}: {str(error)[:160]}", hint="copy it again"

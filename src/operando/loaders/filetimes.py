@@ -208,6 +208,8 @@ class FileTimes:
         What the stamps of name or log mark: `start`, `middle` or `end` of the exposure.
     time_uncertainty
         Seconds (1 sigma); the loader's own statement by default.
+    timeless
+        True for files whose times play no part (a flat field): that they hold none is no error.
     """
 
     start: str | None = None
@@ -220,6 +222,7 @@ class FileTimes:
     stamp_marks: str = "start"
     time_uncertainty: float | None = None
     base: Path = Path()
+    timeless: bool = False
 
     def apply(self, ds: xr.Dataset, path: Path) -> xr.Dataset:
         """Give a series as its loader returned it the times and name fields these options say.
@@ -277,6 +280,13 @@ class FileTimes:
             ds = self._anchor(ds, stamps[()], origin, utc=zoned, marks=marks if origin in ("filename", "log") else "start")
         if self.time_uncertainty is not None:
             ds.attrs["time_uncertainty_s"] = float(self.time_uncertainty)
+        if not self.timeless and ds.attrs.get("frames_of") == "imaging" and ds.sizes["time"] > 1 and (ds["time"].values == ds["time"].values[0]).all():
+            raise LoaderError(
+                "the file does not say when its frames were taken",
+                file=path,
+                found=f"{ds.sizes['time']} frames and one stamp",
+                hint="frame_time: or period: where they follow one another; else a log with a line per frame: times_from: with index:",
+            )
         return ds
 
     def _each_logged(self, ds: xr.Dataset, path: Path) -> xr.Dataset:

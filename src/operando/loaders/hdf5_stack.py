@@ -8,7 +8,7 @@ virtual datasets are followed. Data Exchange (`exchange/data`) and NXtomo are st
 
 Where the time comes from
 -------------------------
-As for detector frames (`xrd-frames`): `frame_times`, else `start_time` + index x `frame_time`, exposure `count_time`; each may be a path, a number with its unit where `hdf5-path`
+As for detector frames (`xrd-frames`): `frame_times` (areaDetector's NDArrayTimeStamp, seconds since 1990, is found by itself), else `start_time` + index x `frame_time`, exposure `count_time`; each may be a path, a number with its unit where `hdf5-path`
 allows one, or a list of which the first that is there counts. Where the file holds none the source's `start:` and `period:`, or a log (`times_from:` with `index:`) say it.
 
 What is assumed
@@ -102,13 +102,45 @@ def load(
             raise LoaderError("is no HDF5 file", file=path, expected="HDF5 or NeXus", hint="tiff-stack reads TIFF, xrm the files of Xradia microscopes")
     if options["coords"] is None:
         options["coords"] = {"image_key": {"path": list(_KEYS), "optional": True}}
-    table, times, shape, dtype, _ = list_frames(path, options)
+    table, times, shape, dtype, _ = _listed(path, options)
     places = list(zip(table["dataset"], table["index"], strict=True))
     said = size or _detector_pixel(path, options)
     return image_series(path, places, shape=shape, dtype=dtype, pixel_size=said, coords=table["coords"], times=times, attrs={"detector": detector})
 
 
 _OPTIONS = tuple(name for name in inspect.signature(load).parameters if name not in ("path", "preset"))
+
+
+_TIMES = ("start_time", "end_time", "frame_times", "frame_number", "frame_time", "count_time")
+_AREA_DETECTOR = ("/entry/instrument/NDAttributes/NDArrayTimeStamp", "/exchange/NDArrayTimeStamp", "/defaults/NDArrayTimeStamp")
+
+
+def _listed(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], tuple[int, int], str, dict[str, Any]]:
+    """List the frames; of a bare stack without any time too: the source's options then say it."""
+    asked = [name for name in _TIMES if options[name] is not None]
+    if not asked:
+        place = next((place for place in _AREA_DETECTOR if _is_there(path, place)), None)
+        options = options | ({"frame_times": {"path": place, "kind": "epics"}} if place else {})
+    try:
+        return list_frames(path, options)
+    except LoaderError as error:
+        if asked or not error.problem.endswith("no time for each"):
+            raise
+    table, times, *rest = list_frames(path, options | {"frame_time": "1 s"})
+    if "start" in times and times["start"] is not None:  # it says when the stack began, and not how its frames follow
+        times["start"] = np.atleast_1d(times["start"])[0]
+    return table, times | {"elapsed": np.zeros(len(table["file"])), "segment": 0}, *rest  # type: ignore[return-value]
+
+
+def _is_there(path: Path, place: str) -> bool:
+    from operando.hdf5 import reading
+
+    try:
+        refuse_endless_heaps(path)
+        with reading(os.fspath(path)) as root:
+            return place in root
+    except (OperandoError, OSError, KeyError, RuntimeError, ValueError):
+        return False
 
 
 def _detector_pixel(path: Path, options: Mapping[str, Any]) -> tuple[float, float] | None:

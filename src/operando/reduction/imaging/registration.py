@@ -182,13 +182,13 @@ def _refined(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, in
         dy, dx = dy + float(step[0]), dx + float(step[1])
         if not (math.isfinite(dy) and math.isfinite(dx)) or max(abs(dy), abs(dx)) > _MARGIN - 1:
             return None
-        if max(abs(step[0]), abs(step[1])) < 1e-4:
+        left = goal - design @ step
+        variance = float(left @ left) / max(goal.size - 4, 1)
+        errors = np.sqrt(np.maximum(np.diag(inverse)[:2] * variance, 0.0))
+        if (np.abs(step[:2]) < np.maximum(1e-4, 0.02 * errors)).all():
             break
     else:
         return None
-    left = goal - design @ step
-    variance = float(left @ left) / max(goal.size - 4, 1)
-    errors = np.sqrt(np.maximum(np.diag(inverse)[:2] * variance, 0.0))
     return Shift(whole[0] + dy, whole[1] + dx, float(errors[0]), float(errors[1]))
 
 
