@@ -1,4 +1,4 @@
-"""How far a picture is displaced against a reference: phase correlation, then least squares, with a standard error."""
+"""How far a picture is displaced against a reference: phase correlation, then the pictures' slopes, with a standard error."""
 
 from __future__ import annotations
 
@@ -37,9 +37,8 @@ def register(
     """Measure how a picture is displaced against a reference within a box.
 
     The displacement to whole pixels comes from phase correlation (Guizar-Sicairos et al., Opt. Lett. 33 (2008) 156, by scikit-image) of the box with
-    a box of the picture that follows the displacement, so that both show the same things. The rest is least squares (Lucas & Kanade 1981, in the
-    inverse compositional form of Baker & Matthews, Int. J. Comput. Vis. 56 (2004) 221) with free gain and offset, whose residuals give the error:
-    noise of both pictures, and whatever else changed.
+    a box of the picture that follows the displacement, so that both show the same things. The rest is found from slopes and differences (Lucas &
+    Kanade, Proc. 7th IJCAI (1981) 674) with free gain and offset; what is left gives the error: noise of both pictures, and whatever else changed.
 
     Parameters
     ----------
@@ -148,8 +147,12 @@ def _residual(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, i
 
 
 def _refined(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, int, int], at: tuple[float, float]) -> Shift | None:
-    """Minimise sum (gain x picture(y + dy, x + dx) + offset - reference)^2."""
-    from scipy.ndimage import shift, spline_filter
+    """Solve gain x picture(y + dy, x + dx) + offset = reference, multiplied by the reference's smoothed slopes and summed.
+
+    Slopes of a noisy picture are noisy: squares of them would be too large, steps and errors too small. The slopes of the two pictures have noise of their
+    own each, so that their product is not; smoothing leaves the more of what is there.
+    """
+    from scipy.ndimage import gaussian_filter, shift, spline_filter
 
     whole = (round(at[0]), round(at[1]))
     cut = _overlap(reference, picture, box, whole, _MARGIN)
@@ -162,34 +165,38 @@ def _refined(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, in
     if unknown.mean() > 0.5:
         return None
     filled = np.where(np.isfinite(moving), moving, np.nanmedian(moving))
-    level = np.where(np.isfinite(fixed), fixed, np.nanmedian(fixed))
+    level = np.where(np.isfinite(fixed), fixed, np.nanmedian(fixed)).astype(float)
     good = ~_grown(unknown)[inner] if unknown.any() else np.ones((cut[0].stop - cut[0].start, cut[1].stop - cut[1].start), bool)
-    slope_y, slope_x = (np.gradient(level, axis=axis)[inner][good] for axis in (0, 1))
     goal = level[inner][good]
     if goal.size < 32:
         return None
+    smooth_y, smooth_x = (gaussian_filter(level, 1.0, order=order)[inner][good] for order in ((1, 0), (0, 1)))
     coefficients = spline_filter(filled, order=3, output=np.float64, mode="mirror")
     dy, dx = at[0] - whole[0], at[1] - whole[1]
     for _ in range(_STEPS):
-        seen = shift(coefficients, (-dy, -dx), order=3, mode="mirror", prefilter=False)[inner][good]
-        design = np.column_stack([slope_y, slope_x, seen, np.ones_like(seen)])
-        normal = design.T @ design
+        moved = shift(coefficients, (-dy, -dx), order=3, mode="mirror", prefilter=False)
+        seen = moved[inner][good]
+        design = np.column_stack([*(np.gradient(moved, axis=axis)[inner][good] for axis in (0, 1)), seen, np.ones_like(seen)])
+        with_what = np.column_stack([smooth_y, smooth_x, seen, np.ones_like(seen)])
         try:
-            inverse = np.linalg.inv(normal)
+            inverse = np.linalg.inv(with_what.T @ design)
         except np.linalg.LinAlgError:
             return None
-        step = inverse @ (design.T @ goal)  # goal = gain seen + offset + slope . step, seen displaced by less than it should be
+        solved = inverse @ (with_what.T @ goal)
+        gain = float(solved[2])
+        if not math.isfinite(gain) or gain <= 0:
+            return None
+        step = np.clip(solved[:2] / gain, -1.0, 1.0)
         dy, dx = dy + float(step[0]), dx + float(step[1])
         if not (math.isfinite(dy) and math.isfinite(dx)) or max(abs(dy), abs(dx)) > _MARGIN - 1:
             return None
-        left = goal - design @ step
+        left = goal - gain * seen - solved[3]
         variance = float(left @ left) / max(goal.size - 4, 1)
-        errors = np.sqrt(np.maximum(np.diag(inverse)[:2] * variance, 0.0))
-        if (np.abs(step[:2]) < np.maximum(1e-4, 0.02 * errors)).all():
-            break
-    else:
-        return None
-    return Shift(whole[0] + dy, whole[1] + dx, float(errors[0]), float(errors[1]))
+        spread = inverse @ (with_what.T @ with_what) @ inverse.T * variance
+        errors = np.sqrt(np.maximum(np.diag(spread)[:2], 0.0)) / gain
+        if (np.abs(step) < np.maximum(1e-4, 0.02 * errors)).all():
+            return Shift(whole[0] + dy, whole[1] + dx, float(errors[0]), float(errors[1]))
+    return None
 
 
 def _grown(unknown: np.ndarray) -> np.ndarray:
