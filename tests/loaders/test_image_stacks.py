@@ -68,7 +68,9 @@ def test_imagej_says_interval_and_pixel(tmp_path: Path) -> None:
     assert same(ds)
     np.testing.assert_allclose(ds.attrs["pixel_size"], 0.65, rtol=1e-6)
     assert (ds["time"].values[1] - ds["time"].values[0]) == np.timedelta64(2500, "ms")
-    assert (np.diff(op.load(path, loader="tiff-stack", frame_time="4 s", start="2024-05-06", timezone="UTC")["time"].values) == np.timedelta64(4, "s")).all()
+    assert (
+        np.diff(op.load(path, loader="tiff-stack", frame_time="4 s", start="2024-05-06", timezone="UTC")["time"].values) == np.timedelta64(4, "s")
+    ).all()
 
 
 def test_a_large_imagej_stack_has_one_directory(tmp_path: Path) -> None:
@@ -88,7 +90,13 @@ def test_a_large_imagej_stack_has_one_directory(tmp_path: Path) -> None:
 
 def test_ome_says_when_each_plane_was_taken(tmp_path: Path) -> None:
     path = tmp_path / "planes.ome.tif"
-    planes = {"DeltaT": [0.0, 0.5, 10.0, 10.5, 20.0, 20.5], "ExposureTime": [0.25] * 6, "TheC": [0, 1] * 3, "TheT": [0, 0, 1, 1, 2, 2], "TheZ": [0] * 6}
+    planes = {
+        "DeltaT": [0.0, 0.5, 10.0, 10.5, 20.0, 20.5],
+        "ExposureTime": [0.25] * 6,
+        "TheC": [0, 1] * 3,
+        "TheT": [0, 0, 1, 1, 2, 2],
+        "TheZ": [0] * 6,
+    }
     told = {"axes": "TCYX", "PhysicalSizeX": 108.0, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.2, "PhysicalSizeYUnit": "µm", "Plane": planes}
     tifffile.imwrite(path, STACK.reshape(3, 2, 40, 50), ome=True, metadata=told | {"AcquisitionDate": "2024-05-06T10:11:12"})
     ds = op.load(path, loader="tiff-stack", timezone="UTC")
@@ -309,7 +317,9 @@ def _whole(module: Any, path: Path) -> None:
 def test_damaged_files(tmp_path: Path) -> None:
     small = STACK[:, :18, :20]
     tifffile.imwrite(tmp_path / "ij.tif", small, imagej=True, metadata={"finterval": 1.0})
-    tifffile.imwrite(tmp_path / "ome.tif", small, ome=True, compression="zlib", metadata={"axes": "TYX", "Plane": {"DeltaT": [1.0 * k for k in range(6)]}})
+    tifffile.imwrite(
+        tmp_path / "ome.tif", small, ome=True, compression="zlib", metadata={"axes": "TYX", "Plane": {"DeltaT": [1.0 * k for k in range(6)]}}
+    )
     microscope(tmp_path / "a.xrm", small[:2], DATES[:2])
     nxtomo(tmp_path / "a.h5")
     for name, module in (("ij.tif", tiff_stack), ("ome.tif", tiff_stack), ("a.xrm", xrm), ("a.h5", hdf5_stack)):

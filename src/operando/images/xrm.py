@@ -154,7 +154,9 @@ def _described(ole: Any, name: str, size: int) -> Xrm:
     if kind not in _TYPES:
         raise LoaderError("the type of the pixels is not known", file=name, found=f"DataType {kind}", expected="3 (uint8), 5 (uint16), 10 (float32)")
     if not 0 < frames <= max(1, size // (width * height * _TYPES[kind].itemsize)):
-        raise LoaderError("the file is cut off, or its header is damaged", file=name, found=f"{frames} pictures of {height} x {width} in {size} bytes")
+        raise LoaderError(
+            "the file is cut off, or its header is damaged", file=name, found=f"{frames} pictures of {height} x {width} in {size} bytes"
+        )
     return Xrm(name, frames, (height, width), _TYPES[kind], ole)
 
 
@@ -162,7 +164,9 @@ def _stream(ole: Any, name: str, path: str) -> bytes:
     try:
         return bytes(ole.openstream(name).read())
     except Exception as error:  # what damaged tables of sectors lead to
-        raise LoaderError("the file is damaged", file=path, found=f"{name}: {type(error).__name__}: {str(error)[:120]}", hint="copy it again") from None
+        raise LoaderError(
+            "the file is damaged", file=path, found=f"{name}: {type(error).__name__}: {str(error)[:120]}", hint="copy it again"
+        ) from None
 
 
 def _text(data: bytes) -> str:

@@ -280,7 +280,12 @@ class FileTimes:
             ds = self._anchor(ds, stamps[()], origin, utc=zoned, marks=marks if origin in ("filename", "log") else "start")
         if self.time_uncertainty is not None:
             ds.attrs["time_uncertainty_s"] = float(self.time_uncertainty)
-        if not self.timeless and ds.attrs.get("frames_of") == "imaging" and ds.sizes["time"] > 1 and (ds["time"].values == ds["time"].values[0]).all():
+        if (
+            not self.timeless
+            and ds.attrs.get("frames_of") == "imaging"
+            and ds.sizes["time"] > 1
+            and (ds["time"].values == ds["time"].values[0]).all()
+        ):
             raise LoaderError(
                 "the file does not say when its frames were taken",
                 file=path,
@@ -329,7 +334,11 @@ class FileTimes:
             time=("time", middle),
             source_time=("time", middle.copy(), ds["source_time"].attrs),
             exposure=("time", exposure, ds["exposure"].attrs),
-            segment=("time", np.concatenate([[0], np.cumsum(np.diff(middle) < np.timedelta64(0, "ns"))])[: len(rows)].astype(np.int32), ds["segment"].attrs),
+            segment=(
+                "time",
+                np.concatenate([[0], np.cumsum(np.diff(middle) < np.timedelta64(0, "ns"))])[: len(rows)].astype(np.int32),
+                ds["segment"].attrs,
+            ),
         )
         if not utc:
             out = out.assign_coords(stamp=("time", begin))

@@ -99,7 +99,9 @@ def load(
     detector = turned(options["orientation"], path)
     with path.open("rb") as f:
         if f.read(8) != HDF5_MAGIC:
-            raise LoaderError("is no HDF5 file", file=path, expected="HDF5 or NeXus", hint="tiff-stack reads TIFF, xrm the files of Xradia microscopes")
+            raise LoaderError(
+                "is no HDF5 file", file=path, expected="HDF5 or NeXus", hint="tiff-stack reads TIFF, xrm the files of Xradia microscopes"
+            )
     if options["coords"] is None:
         options["coords"] = {"image_key": {"path": list(_KEYS), "optional": True}}
     table, times, shape, dtype, _ = _listed(path, options)
@@ -154,7 +156,9 @@ def _detector_pixel(path: Path, options: Mapping[str, Any]) -> tuple[float, floa
             for axis in "yx":
                 spec = spec_of([f"{group}/{axis}_pixel_size" for group in _DETECTORS], f"{axis}_pixel_size", path)
                 found = look_up(entry, root, spec, path)
-                values = read_values(found, path, f"{axis}_pixel_size").ravel() if found is not None and getattr(found, "size", 0) == 1 else np.zeros(0)
+                values = (
+                    read_values(found, path, f"{axis}_pixel_size").ravel() if found is not None and getattr(found, "size", 0) == 1 else np.zeros(0)
+                )
                 sizes.append(float(convert(float(values[0]), units_of(found, spec, "m"), "um")) if values.size else None)
     except (OperandoError, ContractError, OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, AttributeError):
         return None
@@ -184,7 +188,9 @@ def _kind(root: Any) -> str | None:
         return f"images, Data Exchange ({' x '.join(map(str, data.shape))})"
     for name in list(root)[:50]:
         group = root.get(name)
-        for holder in (group, *(group.get(k) for k in list(group)[:50] if isinstance(group.get(k), h5py.Group))) if isinstance(group, h5py.Group) else ():
+        for holder in (
+            (group, *(group.get(k) for k in list(group)[:50] if isinstance(group.get(k), h5py.Group))) if isinstance(group, h5py.Group) else ()
+        ):
             said = holder.get("definition") if isinstance(holder, h5py.Group) else None
             if isinstance(said, h5py.Dataset) and said.size == 1:
                 text = np.asarray(said[()]).ravel()[0]

@@ -52,7 +52,12 @@ def image_series(
     n = len(places)
     variables: dict[str, tuple[Any, ...]] = {
         "file": ("time", np.full(n, file, dtype=object), None, {"long_name": "file that holds the pixels"}),
-        "dataset": ("time", np.array([d for d, _ in places], dtype=object), None, {"long_name": "dataset in it; empty or pages for other files than HDF5"}),
+        "dataset": (
+            "time",
+            np.array([d for d, _ in places], dtype=object),
+            None,
+            {"long_name": "dataset in it; empty or pages for other files than HDF5"},
+        ),
         "index": ("time", np.array([k for _, k in places], np.int64), "1", {"long_name": "frame in it"}),
     }
     more = {key: ("time", values, units) for key, (values, units) in coords.items()}

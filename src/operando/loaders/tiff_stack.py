@@ -156,7 +156,11 @@ def _times(said: dict[str, Any], n: int, step: float | None) -> dict[str, Any]:
     out["elapsed"] = elapsed
     if stamps is not None:
         typical = float(np.nanmedian(exposure)) if np.isfinite(exposure).any() else 0.0
-        out |= {"start": stamps, "time_origin": "header", "time_uncertainty": max(said.get("resolution", 0.0), typical if said.get("written") else 0.0)}
+        out |= {
+            "start": stamps,
+            "time_origin": "header",
+            "time_uncertainty": max(said.get("resolution", 0.0), typical if said.get("written") else 0.0),
+        }
         begin = np.broadcast_to(as_stamps(stamps)[0], (n,)).astype("datetime64[ns]").astype(np.int64) * 1e-9 + elapsed
     else:
         begin = elapsed

@@ -48,7 +48,13 @@ from operando.loaders.text import parse_local
 TECHNIQUES = ("images",)
 VERSION = "1"
 
-_COORDS = {"energy": ("Energy", "eV"), "angle": ("Angles", "deg"), "motor_x": ("XPosition", "um"), "motor_y": ("YPosition", "um"), "motor_z": ("ZPosition", "um")}
+_COORDS = {
+    "energy": ("Energy", "eV"),
+    "angle": ("Angles", "deg"),
+    "motor_x": ("XPosition", "um"),
+    "motor_y": ("YPosition", "um"),
+    "motor_z": ("ZPosition", "um"),
+}
 
 
 def load(path: str | os.PathLike[str], *, pixel_size: Any = None, date_format: str | None = None, orientation: str | None = None) -> xr.Dataset:
@@ -74,7 +80,11 @@ def load(path: str | os.PathLike[str], *, pixel_size: Any = None, date_format: s
     stamps = _stamps(found, date_format, path)
     if stamps is not None:
         known = times["exposure"][np.isfinite(times["exposure"])]
-        times |= {"start": stamps if n > 1 else stamps[0], "time_origin": "header", "time_uncertainty": max(0.5, float(np.median(known)) if known.size else 0.0)}
+        times |= {
+            "start": stamps if n > 1 else stamps[0],
+            "time_origin": "header",
+            "time_uncertainty": max(0.5, float(np.median(known)) if known.size else 0.0),
+        }
         begin = np.array(stamps, "datetime64[ns]").astype(np.int64) * 1e-9
         times["segment"] = np.concatenate([[0], np.cumsum(np.diff(begin + np.nan_to_num(times["exposure"]) / 2) < 0)])[:n]
     coords: dict[str, tuple[np.ndarray, str | None]] = {}
@@ -113,7 +123,11 @@ def _stamps(found: ole.Xrm, form: str | None, path: Path) -> list[str] | None:
     if form is None and not any(re.match(r"\d", text) for text in texts):
         return None
     raise LoaderError(
-        "the dates of the pictures cannot be read", file=path, found=repr(next((t for t in texts if t), "")), expected=form or "07/02/16 17:51:52", hint="date_format:"
+        "the dates of the pictures cannot be read",
+        file=path,
+        found=repr(next((t for t in texts if t), "")),
+        expected=form or "07/02/16 17:51:52",
+        hint="date_format:",
     )
 
 

@@ -23,9 +23,7 @@ class Maps(Recipe):
     fewest: int = Field(1, ge=1, description="half cycles with fewer frames give no map")
 
 
-@reducer(
-    "image-maps", technique="imaging", kind="series", products=("maps",), recipe=Maps, version="1", reads="reduced", needs_alignment=True
-)
+@reducer("image-maps", technique="imaging", kind="series", products=("maps",), recipe=Maps, version="1", reads="reduced", needs_alignment=True)
 def image_maps(frames: xr.Dataset, recipe: Maps, state: Any = None) -> Products:
     """Average the small pictures of each half cycle, and take the first ones off.
 
@@ -45,7 +43,9 @@ def image_maps(frames: xr.Dataset, recipe: Maps, state: Any = None) -> Products:
     """
     name = next((s for s in _SIGNALS if s in frames), None)
     if name is None:
-        raise ContractError("there are no small pictures to make maps of", found=", ".join(map(str, frames.data_vars)), hint="the reducer imaging goes before it")
+        raise ContractError(
+            "there are no small pictures to make maps of", found=", ".join(map(str, frames.data_vars)), hint="the reducer imaging goes before it"
+        )
     n = frames.sizes["time"]
     half = np.asarray(frames["half_cycle"].values, int) if "half_cycle" in frames.coords else np.full(n, -1)
     codes = [half]
@@ -70,9 +70,17 @@ def image_maps(frames: xr.Dataset, recipe: Maps, state: Any = None) -> Products:
     words = str(frames[name].attrs.get("long_name", name))
     ds = xr.Dataset(
         {
-            "mean": (("time", "y", "x"), mean, {"units": units, "long_name": f"{words}, mean of the half cycle", "ancillary_variables": "mean_errors"}),
+            "mean": (
+                ("time", "y", "x"),
+                mean,
+                {"units": units, "long_name": f"{words}, mean of the half cycle", "ancillary_variables": "mean_errors"},
+            ),
             "mean_errors": (("time", "y", "x"), error, {"units": units, "long_name": "standard error of mean"}),
-            "change": (("time", "y", "x"), change, {"units": units, "long_name": f"{words}, less that of the first frame", "ancillary_variables": "change_errors"}),
+            "change": (
+                ("time", "y", "x"),
+                change,
+                {"units": units, "long_name": f"{words}, less that of the first frame", "ancillary_variables": "change_errors"},
+            ),
             "change_errors": (("time", "y", "x"), spread, {"units": units, "long_name": "standard error of change"}),
             "frame_count": ("time", np.array([rows.size for rows in kept], np.int32), {"units": "1"}),
         },
@@ -80,7 +88,11 @@ def image_maps(frames: xr.Dataset, recipe: Maps, state: Any = None) -> Products:
             "time": time,
             "y": frames["y"],
             "x": frames["x"],
-            "half_cycle": ("time", np.array([half[rows[0]] for rows in kept], np.int32), {"units": "1", "long_name": "half cycle; -1 outside of the electrochemistry"}),
+            "half_cycle": (
+                "time",
+                np.array([half[rows[0]] for rows in kept], np.int32),
+                {"units": "1", "long_name": "half cycle; -1 outside of the electrochemistry"},
+            ),
         },
         attrs={key: frames.attrs[key] for key in ("pixels_per_block", "pixel_size", "pixel_size_units") if key in frames.attrs},
     )

@@ -18,7 +18,6 @@ from operando.images import oriented
 from operando.reduction.imaging.recipe import Imaging, Region
 
 
-
 @dataclass
 class Picture:
     """A frame as it is measured in.
@@ -68,7 +67,9 @@ class Correction:
         if flat is not None:
             flat = flat - (0 if self.dark is None else self.dark)
             if not (flat > 0).mean() > 0.01:
-                raise ConfigError("flat: holds no light above the dark", file=recipe.flat.file if recipe.flat else None, hint="are flat: and dark: exchanged?")
+                raise ConfigError(
+                    "flat: holds no light above the dark", file=recipe.flat.file if recipe.flat else None, hint="are flat: and dark: exchanged?"
+                )
             flat = np.where(flat > 1e-3 * np.nanmedian(flat[flat > 0]), flat, np.nan)
         self.flat = flat
         named = recipe.quantity
@@ -80,7 +81,9 @@ class Correction:
             return None
         series = named.series(frames)
         if "file" not in series:
-            raise ConfigError(f"{what}: holds no pictures", file=named.file, found=str(series.attrs.get("technique")), hint="loader: tiff-stack, hdf5-stack or xrm")
+            raise ConfigError(
+                f"{what}: holds no pictures", file=named.file, found=str(series.attrs.get("technique")), hint="loader: tiff-stack, hdf5-stack or xrm"
+            )
         total: np.ndarray | None = None
         for k in range(series.sizes["time"]):
             one = images.read(str(series["file"].values[k]), str(series["dataset"].values[k]), int(series["index"].values[k])).astype(np.float64)
@@ -114,7 +117,9 @@ class Correction:
 
     def pictures(self, frames: xr.Dataset, workers: int) -> Iterator[Picture | OperandoError]:
         """Read and correct frames in order; a few lie in memory at once."""
-        references = [(str(f), str(d), int(i)) for f, d, i in zip(frames["file"].values, frames["dataset"].values, frames["index"].values, strict=True)]
+        references = [
+            (str(f), str(d), int(i)) for f, d, i in zip(frames["file"].values, frames["dataset"].values, frames["index"].values, strict=True)
+        ]
         divisors = self._divisors(frames)
         shape = tuple(int(n) for n in np.atleast_1d(frames.attrs.get("detector_shape", ())))
 
@@ -122,7 +127,9 @@ class Correction:
             try:
                 counts = images.read(*references[k], folder=self.folder)
                 if len(shape) == 2 and counts.shape != shape:
-                    raise ConfigError("the frame is of another size than the others", file="::".join(map(str, references[k])), found=counts.shape, expected=shape)
+                    raise ConfigError(
+                        "the frame is of another size than the others", file="::".join(map(str, references[k])), found=counts.shape, expected=shape
+                    )
                 return self.picture(counts, float(divisors[k]))
             except OperandoError as error:
                 error.file = error.file or "::".join(map(str, references[k]))

@@ -33,7 +33,9 @@ class Region(_Part):
 class Drift(_Part):
     """How the picture's displacement is measured: on something that does not change but for its position."""
 
-    region: Region = Field(default_factory=Region, description="what does not move by itself (px): a collector, a fiducial; default: the whole picture")
+    region: Region = Field(
+        default_factory=Region, description="what does not move by itself (px): a collector, a fiducial; default: the whole picture"
+    )
     most: float = Field(40.0, gt=0, le=1e4, description="largest displacement that is believed (px)")
     upsample: int = Field(20, ge=1, le=200, description="phase correlation answers in steps of 1/upsample px; what follows refines it")
 
@@ -41,7 +43,9 @@ class Drift(_Part):
 class Edge(_Part):
     """An edge that crosses a line: profiles beside one another are averaged over the band's width."""
 
-    line: tuple[tuple[Pixel, Pixel], tuple[Pixel, Pixel]] = Field(description="[[row, column], [row, column]] from where to where the edge is looked for (px)")
+    line: tuple[tuple[Pixel, Pixel], tuple[Pixel, Pixel]] = Field(
+        description="[[row, column], [row, column]] from where to where the edge is looked for (px)"
+    )
     width: int = Field(1, ge=1, le=100_000, description="of the band across the line (px)")
     polarity: Literal["rising", "falling", "any"] = Field("any", description="whether the signal rises or falls along the line")
     method: Literal["erf", "gradient"] = Field("erf", description="fit of a blurred step, or the place of the largest slope")
@@ -78,10 +82,15 @@ class Imaging(Recipe):
     flat: MeasuredFile | None = Field(None, description="the picture without the sample (a mean over its frames): frames are divided by it")
     dark: MeasuredFile | None = Field(None, description="the picture without light, of the frames' exposure: it is subtracted from frames and flat")
     quantity: Literal["auto", "intensity", "transmission", "optical_density"] = Field(
-        "auto", description="what regions, edges and previews are of: transmission (1) with a flat, else counts; optical density is -ln(transmission) (1)"
+        "auto",
+        description="what regions, edges and previews are of: transmission (1) with a flat, else counts; optical density is -ln(transmission) (1)",
     )
-    blank: Region | None = Field(None, description="where nothing is in the beam (px): its mean is set to 1 in every frame, for lamps and beams that vary")
-    normalise: str | None = Field(None, description="coordinate of the frames (its unit) that intensities are divided by: monitor, exposure, ring_current")
+    blank: Region | None = Field(
+        None, description="where nothing is in the beam (px): its mean is set to 1 in every frame, for lamps and beams that vary"
+    )
+    normalise: str | None = Field(
+        None, description="coordinate of the frames (its unit) that intensities are divided by: monitor, exposure, ring_current"
+    )
     drift: Drift | None = Field(None, description="how drift is measured; without it nothing is corrected for it")
     regions: dict[str, Region] = Field(default_factory=dict, description="name: rectangle whose mean is followed (px); it moves with the drift")
     edges: dict[str, Edge] = Field(default_factory=dict, description="name: edge that is followed (px); its line moves with the drift")

@@ -134,7 +134,9 @@ def _check_places(recipe: Imaging, shape: tuple[int, int]) -> None:
     for name, box in boxes:
         for word, span, size in (("rows", box.rows, shape[0]), ("columns", box.columns, shape[1])):
             if span is not None and span[1] > size:
-                raise ConfigError(f"{name}: {word} lie outside of the frames", found=list(span), expected=f"0 to {size}", hint=f"correct {name}: in the recipe")
+                raise ConfigError(
+                    f"{name}: {word} lie outside of the frames", found=list(span), expected=f"0 to {size}", hint=f"correct {name}: in the recipe"
+                )
     for name, edge in recipe.edges.items():
         for y, x in edge.line:
             if not (0 <= y <= shape[0] - 1 and 0 <= x <= shape[1] - 1):
@@ -283,7 +285,9 @@ def _messages(errors: list[OperandoError], empty: int, lost: int, recipe: Imagin
     said = []
     for what, count in Counter(error.problem for error in errors).items():
         first = next(error for error in errors if error.problem == what)
-        said.append(f"{count} frame{'s' if count > 1 else ''} could not be read and {'are' if count > 1 else 'is'} NaN and CORRUPT: {first.file}: {what}")
+        said.append(
+            f"{count} frame{'s' if count > 1 else ''} could not be read and {'are' if count > 1 else 'is'} NaN and CORRUPT: {first.file}: {what}"
+        )
     if empty:
         said.append(f"{empty} frame{'s' if empty > 1 else ''} hold no number at all and {'are' if empty > 1 else 'is'} CORRUPT")
     if lost > empty:

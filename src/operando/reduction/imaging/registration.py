@@ -77,7 +77,9 @@ def register(
     return found
 
 
-def _overlap(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, int, int], whole: tuple[int, int], margin: int = 0) -> tuple[slice, ...] | None:
+def _overlap(
+    reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, int, int], whole: tuple[int, int], margin: int = 0
+) -> tuple[slice, ...] | None:
     """Give the slices of the box in the reference and in the picture, as far as both (and a margin) lie inside; None if little is left."""
     out = []
     for axis in (0, 1):
