@@ -329,8 +329,8 @@ def _observable(
 ) -> Callable[[Beamtime], Answer]:
     """Ask an observable of every frame with beam: within the tolerance, relative (%) or in `unit`, in 95 of 100 frames.
 
-    Of several labels the sum is asked; of `pick` (dim -> label), that one. Where spots are measured in turn, `position` asks one of them only: at the damaged one
-    active and lagging oxide have the same lattice twice in a cycle, and no reducer can tell them apart there.
+    Of several labels the sum is asked; of `pick` (dim -> label), that one. Where spots are measured in turn, `position` asks one of them only: at the
+    damaged one active and lagging oxide have the same lattice twice in a cycle, and no reducer can tell them apart there.
     """
 
     def question(b: Beamtime) -> Answer:

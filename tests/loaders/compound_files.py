@@ -40,7 +40,7 @@ def write(path: Path, streams: Mapping[str, bytes]) -> Path:
     root = store(mini)
     mini_fat = store(b"".join(struct.pack("<I", v) for v in mini_chain).ljust(-(-4 * len(mini_chain) // 512) * 512, b"\xff"))
     storages = sorted({name.rpartition("/")[0] for name in streams} - {""}, key=lambda s: (len(s), s.upper()))
-    entries: list[dict[str, Any]] = [{"name": "Root Entry", "kind": 5, "first": root, "size": len(mini), "inside": [s for s in storages]}]
+    entries: list[dict[str, Any]] = [{"name": "Root Entry", "kind": 5, "first": root, "size": len(mini), "inside": list(storages)}]
     entries[0]["inside"] += [name for name in streams if "/" not in name]
     order = {"": 0}
     for name in [*storages, *streams]:

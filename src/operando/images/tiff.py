@@ -1,7 +1,8 @@
 """Pages of TIFF files: how many there are, of what size, and the pixels of one of them, read when they are asked for.
 
 A frame is a full picture of the file (TIFF 6.0): thumbnails and the coarser levels of a pyramid (NewSubfileType 1) are none. ImageJ writes stacks of
-more than 4 GB with one directory only, the other pictures following the first without a gap; the description says how many. Colour is averaged to grey.
+more than 4 GB with one directory only, the other pictures following the first without a gap; the description says how many. Colour is averaged to
+grey.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Images of Zeiss Xradia microscopes (.xrm, .txrm): streams in an OLE compound file.
 
-`ImageInfo/ImageWidth`, `ImageHeight`, `NoOfImages` and `DataType` (3 uint8, 5 uint16, 10 float32) say what there is; the pixels of picture n (from 1) are the
-stream `ImageData<1 + (n - 1) // 100>/Image<n>`, rows one after the other, little-endian. What is said per picture (`Date`, `ExpTimes`, `Energy`, `Angles`)
-stands in one stream each, a number or a field of text after the other. Seen in files of a transmission X-ray microscope and as public readers take them.
+`ImageInfo/ImageWidth`, `ImageHeight`, `NoOfImages` and `DataType` (3 uint8, 5 uint16, 10 float32) say what there is; the pixels of picture n (from 1)
+are the stream `ImageData<1 + (n - 1) // 100>/Image<n>`, rows one after the other, little-endian. What is said per picture (`Date`, `ExpTimes`,
+`Energy`, `Angles`) stands in one stream each, a number or a field of text after the other. Seen in files of a transmission X-ray microscope and as
+public readers take them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from operando.contract import LoaderError
 
 MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_TYPES = {3: np.dtype("u1"), 5: np.dtype("<u2"), 10: np.dtype("<f4")}
+_TYPES: dict[int, np.dtype[Any]] = {3: np.dtype("u1"), 5: np.dtype("<u2"), 10: np.dtype("<f4")}
 _LARGEST = 1 << 16
 _LOCK = threading.RLock()
 _OPEN = 2

@@ -2,23 +2,25 @@
 
 What the bytes mean
 -------------------
-For each entry (`entries`, `match`, as in `hdf5-path`) the one dataset of images that is there, or what `data: path` names (a list, `*` allowed); links to other files and
-virtual datasets are followed. Data Exchange (`exchange/data`) and NXtomo are stacks like others; of NXtomo the coordinate `image_key` says what a frame is (0 sample, 1 flat, 2 dark:
-`where: {image_key: 0}` leaves the others out).
+For each entry (`entries`, `match`, as in `hdf5-path`) the one dataset of images that is there, or what `data: path` names (a list, `*` allowed);
+links to other files and virtual datasets are followed. Data Exchange (`exchange/data`) and NXtomo are stacks like others; of NXtomo the coordinate
+`image_key` says what a frame is (0 sample, 1 flat, 2 dark: `where: {image_key: 0}` leaves the others out).
 
 Where the time comes from
 -------------------------
-As for detector frames (`xrd-frames`): `frame_times` (areaDetector's NDArrayTimeStamp, seconds since 1990, is found by itself), else `start_time` + index x `frame_time`, exposure `count_time`; each may be a path, a number with its unit where `hdf5-path`
-allows one, or a list of which the first that is there counts. Where the file holds none the source's `start:` and `period:`, or a log (`times_from:` with `index:`) say it.
+As for detector frames (`xrd-frames`): `frame_times` (areaDetector's NDArrayTimeStamp, seconds since 1990, is found by itself), else `start_time` +
+index x `frame_time`, exposure `count_time`; each may be a path, a number with its unit where `hdf5-path` allows one, or a list of which the first
+that is there counts. Where the file holds none the source's `start:` and `period:`, or a log (`times_from:` with `index:`) say it.
 
 What is assumed
 ---------------
-Pixel size: `x_pixel_size` and `y_pixel_size` of the detector (NeXus), unless `pixel_size:` says otherwise: behind a lens the detector's is not that of the sample.
+Pixel size: `x_pixel_size` and `y_pixel_size` of the detector (NeXus), unless `pixel_size:` says otherwise: behind a lens the detector's is not that
+of the sample.
 
 Output
 ------
-Technique `images`: `file`, `dataset`, `index`; coordinates `monitor` and what `coords` and `motors` name; attributes `pixel_size` (y, x; um), `detector_shape`, `frames_of` =
-imaging: the reducer `imaging` follows drift, edges and regions in them.
+Technique `images`: `file`, `dataset`, `index`; coordinates `monitor` and what `coords` and `motors` name; attributes `pixel_size` (y, x; um),
+`detector_shape`, `frames_of` = imaging: the reducer `imaging` follows drift, edges and regions in them.
 
 Options
 -------

@@ -2,20 +2,22 @@
 
 What the bytes mean
 -------------------
-Every full picture of the file (TIFF 6.0; thumbnails and coarser levels of a pyramid are none) is a frame, in the order of the file; pixels stay there.
-Of an OME file with several channels or slices `channel` and `z` say which a frame is (`where: {channel: 0}` takes one). Colour is averaged to grey.
+Every full picture of the file (TIFF 6.0; thumbnails and coarser levels of a pyramid are none) is a frame, in the order of the file; pixels stay
+there. Of an OME file with several channels or slices `channel` and `z` say which a frame is (`where: {channel: 0}` takes one). Colour is averaged to
+grey.
 
 Where the time comes from
 -------------------------
-OME: `AcquisitionDate` and each plane's `DeltaT`, `ExposureTime`. Micro-Manager: each page's `ReceivedTime` or `Time` and `ElapsedTime-ms`, `Exposure-ms`.
-Else DateTime of each page (tag 306: to the second, local time; when the page was written, so that it is uncertain by the exposure, where that is known); where all
-pages carry the same one, that is when the stack began, and the frames follow at `frame_time`, else ImageJ's `finterval`. Most files hold no time at all:
-then a log says when each page was taken (`times_from:` with `index:`), or `start:` and `period:`, or the file's name.
+OME: `AcquisitionDate` and each plane's `DeltaT`, `ExposureTime`. Micro-Manager: each page's `ReceivedTime` or `Time` and `ElapsedTime-ms`,
+`Exposure-ms`. Else DateTime of each page (tag 306: to the second, local time; when the page was written, so that it is uncertain by the exposure,
+where that is known); where all pages carry the same one, that is when the stack began, and the frames follow at `frame_time`, else ImageJ's
+`finterval`. Most files hold no time at all: then a log says when each page was taken (`times_from:` with `index:`), or `start:` and `period:`, or the
+file's name.
 
 What is assumed
 ---------------
-Pixel size: OME's PhysicalSize, ImageJ's resolution and unit, Micro-Manager's PixelSizeUm, TIFF resolution in centimetres; a resolution in inches is one for
-printers and says nothing. `pixel_size:` wins.
+Pixel size: OME's PhysicalSize, ImageJ's resolution and unit, Micro-Manager's PixelSizeUm, TIFF resolution in centimetres; a resolution in inches is
+one for printers and says nothing. `pixel_size:` wins.
 
 Output
 ------
@@ -144,6 +146,7 @@ def _times(said: dict[str, Any], n: int, step: float | None) -> dict[str, Any]:
     exposure = np.asarray(said.get("exposure", np.full(n, np.nan)), float)
     out: dict[str, Any] = {"exposure": exposure}
     stamps = said.get("stamps")
+    elapsed: np.ndarray
     if isinstance(stamps, list):
         elapsed = np.zeros(n)
     elif "elapsed" in said:

@@ -202,8 +202,8 @@ def list_frames(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any],
     Returns
     -------
     tuple
-        `file`, `dataset`, `index` and `coords` of each frame; what `operando.contract.series` is to be told of the times; shape and type of a frame; facts
-        of the detector.
+        `file`, `dataset`, `index` and `coords` of each frame; what `operando.contract.series` is to be told of the times; shape and type of a frame;
+        facts of the detector.
 
     Raises
     ------

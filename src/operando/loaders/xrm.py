@@ -2,23 +2,23 @@
 
 What the bytes mean
 -------------------
-An OLE compound file; `operando.images.xrm` says where the pixels lie, and how. `ImageInfo/PixelSize` is in um; `Energy` in eV; `Angles` in degrees; `ExpTimes` in s;
-`XPosition`, `YPosition`, `ZPosition` in um. What is said for each picture becomes a coordinate along time; an energy of 0 is none.
+An OLE compound file; `operando.images.xrm` says where the pixels lie, and how. `ImageInfo/PixelSize` is in um; `Energy` in eV; `Angles` in degrees;
+`ExpTimes` in s; `XPosition`, `YPosition`, `ZPosition` in um. What is said for each picture becomes a coordinate along time; an energy of 0 is none.
 
 Where the time comes from
 -------------------------
-`ImageInfo/Date`, one text per picture, local time: `07/02/16 17:51:52` with month first, unless the first number is no month (`date_format:` says otherwise:
-`%d/%m/%y %H:%M:%S`). The file does not say what the stamp marks: it is taken as the begin of the exposure and uncertain by it.
+`ImageInfo/Date`, one text per picture, local time: `07/02/16 17:51:52` with month first, unless the first number is no month (`date_format:` says
+otherwise: `%d/%m/%y %H:%M:%S`). The file does not say what the stamp marks: it is taken as the begin of the exposure and uncertain by it.
 
 What is assumed
 ---------------
-A reference file is one like any other: name it in the recipe (`flat: {file: ref.xrm}`). `ReferenceFile` only says which was used. A file whose reference has been
-applied already (`OriginalDataRefCorrected`) says so in the attribute `reference_applied`.
+A reference file is one like any other: name it in the recipe (`flat: {file: ref.xrm}`). `ReferenceFile` only says which was used. A file whose
+reference has been applied already (`OriginalDataRefCorrected`) says so in the attribute `reference_applied`.
 
 Output
 ------
-Technique `images`: `file`, `dataset` (empty), `index`; coordinates `energy` (eV), `angle` (deg), `motor_x`, `motor_y`, `motor_z` (um) where they are there; attributes
-`pixel_size` (y, x; um), `detector_shape`, `frames_of` = imaging.
+Technique `images`: `file`, `dataset` (empty), `index`; coordinates `energy` (eV), `angle` (deg), `motor_x`, `motor_y`, `motor_z` (um) where they are
+there; attributes `pixel_size` (y, x; um), `detector_shape`, `frames_of` = imaging.
 
 Options
 -------
@@ -92,8 +92,8 @@ def load(path: str | os.PathLike[str], *, pixel_size: Any = None, date_format: s
         values = _per_frame(found.numbers(f"ImageInfo/{stream}"), n)
         if values is not None and (name != "energy" or (values > 0).all()):
             coords[name] = (values, unit)
-    side = found.numbers("ImageInfo/PixelSize")
-    side = sensible(float(side[0]), float(side[0])) if side.size else None
+    sides = found.numbers("ImageInfo/PixelSize")
+    side = sensible(float(sides[0]), float(sides[0])) if sides.size else None
     attrs: dict[str, Any] = {"detector": detector, "instrument": "Xradia microscope"}
     applied = found.numbers("ImageInfo/OriginalDataRefCorrected", "i")
     if applied.size and applied[0]:

@@ -16,7 +16,7 @@ _SIGNIFICANT = 4.0
 
 @dataclass(frozen=True)
 class Found:
-    """An edge (px): the coordinate along its line (the row, where the line runs down a column), 1 sigma, the blur's sigma; NaN where there is none."""
+    """An edge (px): the coordinate along its line (the row, where it runs down a column), 1 sigma, the blur's sigma; NaN where there is none."""
 
     position: float
     error: float
@@ -125,7 +125,7 @@ def _blurred_step(x: np.ndarray, y: np.ndarray, top: float, sign: float) -> Foun
 
 
 def _correlated(left: np.ndarray) -> float:
-    """Give the factor by which neighbouring residuals that resemble one another make a variance too small: (1 + r) / (1 - r) of their correlation r."""
+    """Give the factor by which a variance is too small where neighbouring residuals resemble one another: (1 + r) / (1 - r) of their correlation."""
     scale = float(left @ left)
     r = float(left[1:] @ left[:-1]) / scale if scale > 0 else 0.0
     return max(1.0, (1 + r) / (1 - min(r, 0.9)))

@@ -27,8 +27,8 @@ class Maps(Recipe):
 def image_maps(frames: xr.Dataset, recipe: Maps, state: Any = None) -> Products:
     """Average the small pictures of each half cycle, and take the first ones off.
 
-    A row per half cycle (and setup, position), in the order in which they begin; frames outside of the electrochemistry are a row of their own, `half_cycle` -1. Positions are those of the
-    reference's frame, since the small pictures were moved back by the drift.
+    A row per half cycle (and setup, position), in the order in which they begin; frames outside of the electrochemistry are a row of their own,
+    `half_cycle` -1. Positions are those of the reference's frame, since the small pictures were moved back by the drift.
 
     Returns
     -------
@@ -96,6 +96,8 @@ def image_maps(frames: xr.Dataset, recipe: Maps, state: Any = None) -> Products:
         },
         attrs={key: frames.attrs[key] for key in ("pixels_per_block", "pixel_size", "pixel_size_units") if key in frames.attrs},
     )
+    if "position" in frames.coords and frames["position"].dims == ("time",):
+        ds = ds.assign_coords(position=("time", frames["position"].values[[rows[0] for rows in kept]], frames["position"].attrs))
     return Products({"maps": ds})
 
 

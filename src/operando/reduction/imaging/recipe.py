@@ -34,7 +34,8 @@ class Drift(_Part):
     """How the picture's displacement is measured: on something that does not change but for its position."""
 
     region: Region = Field(
-        default_factory=Region, description="what does not move by itself (px): a collector, a fiducial; default: the whole picture"
+        default=Region.model_construct(rows=None, columns=None),
+        description="what does not move by itself (px): a collector, a fiducial; default: the whole picture",
     )
     most: float = Field(40.0, gt=0, le=1e4, description="largest displacement that is believed (px)")
     upsample: int = Field(20, ge=1, le=200, description="phase correlation answers in steps of 1/upsample px; what follows refines it")

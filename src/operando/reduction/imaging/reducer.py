@@ -14,7 +14,7 @@ import xarray as xr
 from operando.contract import ConfigError, OperandoError, Quality, flag_attrs
 from operando.reduction.imaging.edges import NONE, Found, locate, profile
 from operando.reduction.imaging.pictures import Correction, Picture, region_mean, slices, small
-from operando.reduction.imaging.recipe import Imaging
+from operando.reduction.imaging.recipe import Imaging, Region
 from operando.reduction.imaging.registration import Shift, register
 from operando.reduction.interface import Products, reducer
 
@@ -27,6 +27,7 @@ _SATURATED = 1e-4
 class _State:
     """What is carried from frame to frame: the reference of drift, and where things were."""
 
+    correction: Correction
     reference: np.ndarray | None = None
     level: float = math.nan
     drift: tuple[float, float] = (0.0, 0.0)
@@ -34,7 +35,7 @@ class _State:
     first_edges: dict[str, Found] = field(default_factory=dict)
 
 
-_TRANSPARENT = ("transmission", "optical_density", "intensity")
+_WHOLE = Region(rows=None, columns=None)
 
 
 @reducer(
@@ -50,16 +51,17 @@ _TRANSPARENT = ("transmission", "optical_density", "intensity")
 def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Products:
     """Correct images for dark and flat, and follow drift, regions, edges and thickness in them.
 
-    The first frame of a segment, setup and position that shows something is the reference: drift is displacement against it. Lines and rectangles move with the
-    drift, and edges are given in the frame of the reference: position in the picture less drift.
+    The first frame of a segment, setup and position that shows something is the reference: drift is displacement against it. Lines and rectangles
+    move with the drift, and edges are given in the frame of the reference: position in the picture less drift.
 
     Returns
     -------
     Products
-        `observables`: `drift_y`, `drift_x` (px); `edge_position`, `edge_displacement` (px, against the first frame that shows it), `edge_width` (px) over `boundary`;
-        `thickness` (px) over `layer`; `displacement`, `layer_thickness` (um) where the pixel size is known; `region_mean`, `region_spread` over `region`; `mean`
-        of the whole picture; each with `_errors` of 1 sigma, NaN where a frame cannot give it; `quality` with CORRUPT (could not be read, or shows nothing),
-        LOW_COUNTS (less than 5 % of the reference's light), SATURATED. `reduced`: small pictures (time, y, x), moved back by the drift.
+        `observables`: `drift_y`, `drift_x` (px); `edge_position`, `edge_displacement` (px, against the first frame that shows it), `edge_width` (px)
+        over `boundary`; `thickness` (px) over `layer`; `displacement`, `layer_thickness` (um) where the pixel size is known; `region_mean`,
+        `region_spread` over `region`; `mean` of the whole picture; each with `_errors` of 1 sigma, NaN where a frame cannot give it; `quality` with
+        CORRUPT (could not be read, or shows nothing), LOW_COUNTS (less than 5 % of the reference's light), SATURATED. `reduced`: small pictures
+        (time, y, x), moved back by the drift.
 
     Raises
     ------
@@ -69,8 +71,8 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
         None of the first frames can be read.
     """
     told = json.loads(frames.attrs.get("pixels") or "{}")
-    correction = Correction(frames, recipe, told.get("folder"))
-    carried = state if isinstance(state, _State) else _State()
+    carried = state if isinstance(state, _State) else _State(Correction(frames, recipe, told.get("folder")))
+    correction = carried.correction
     n = frames.sizes["time"]
     shape = _shape(frames, correction)
     _check_places(recipe, shape)
@@ -164,11 +166,9 @@ def _columns(recipe: Imaging) -> dict[str, tuple[int, ...]]:
 
 def _one(k: int, found: Picture, recipe: Imaging, carried: _State, rows: dict[str, np.ndarray], dark: bool) -> Shift:
     """Measure one picture; what it cannot give stays NaN."""
-    from operando.reduction.imaging.recipe import Region
-
     values = found.values
     rows["level"][k] = found.level
-    rows["mean"][k], rows["mean_errors"][k], _ = region_mean(values, Region(), (0.0, 0.0))
+    rows["mean"][k], rows["mean_errors"][k], _ = region_mean(values, _WHOLE, (0.0, 0.0))
     moved = Shift(0.0, 0.0, 0.0, 0.0)
     if recipe.drift is not None:
         moved = Shift(math.nan, math.nan, math.nan, math.nan)

@@ -151,8 +151,8 @@ def _residual(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, i
 def _refined(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, int, int], at: tuple[float, float]) -> Shift | None:
     """Solve gain x picture(y + dy, x + dx) + offset = reference, multiplied by the reference's smoothed slopes and summed.
 
-    Slopes of a noisy picture are noisy: squares of them would be too large, steps and errors too small. The slopes of the two pictures have noise of their
-    own each, so that their product is not; smoothing leaves the more of what is there.
+    Slopes of a noisy picture are noisy: squares of them would be too large, steps and errors too small. The slopes of the two pictures have noise of
+    their own each, so that their product is not; smoothing leaves the more of what is there.
     """
     from scipy.ndimage import gaussian_filter, shift, spline_filter
 
