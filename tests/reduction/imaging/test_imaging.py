@@ -62,7 +62,7 @@ def test_displacement_within_its_error(far: float) -> None:
     for _ in range(30):
         true = chance.uniform(-far, far, 2)
         seen = 1.3 * scene(*true) + 0.05 + 0.013 * chance.standard_normal(SHAPE)
-        found = register(reference, seen, (20, 70, 20, 90), guess=(0.0, 0.0), most=40.0, upsample=20)
+        found = register(reference, seen, (20, 70, 20, 90), guess=(0.0, 0.0), most=40.0)
         assert found.found, true
         off += [(found.dy - true[0], found.dy_error), (found.dx - true[1], found.dx_error)]
     deviation, stated = np.array(off).T
@@ -73,11 +73,11 @@ def test_displacement_within_its_error(far: float) -> None:
 def test_nothing_to_hold_on_to() -> None:
     chance = np.random.default_rng(4)
     noise = [1 + 0.1 * chance.standard_normal(SHAPE) for _ in range(2)]
-    found = register(noise[0], noise[1], (0, 90, 0, 110), guess=(0.0, 0.0), most=5.0, upsample=10)
+    found = register(noise[0], noise[1], (0, 90, 0, 110), guess=(0.0, 0.0), most=5.0)
     assert not found.found or found.dy_error > 0.02
-    assert not register(np.ones(SHAPE), np.ones(SHAPE), (0, 90, 0, 110), guess=(0.0, 0.0), most=5.0, upsample=10).found
-    assert not register(scene(), scene(20, 0), (20, 70, 20, 90), guess=(0.0, 0.0), most=10.0, upsample=10).found, "farther than most"
-    assert not register(scene(), np.full(SHAPE, np.nan), (20, 70, 20, 90), guess=(0.0, 0.0), most=10.0, upsample=10).found
+    assert not register(np.ones(SHAPE), np.ones(SHAPE), (0, 90, 0, 110), guess=(0.0, 0.0), most=5.0).found
+    assert not register(scene(), scene(20, 0), (20, 70, 20, 90), guess=(0.0, 0.0), most=10.0).found, "farther than most"
+    assert not register(scene(), np.full(SHAPE, np.nan), (20, 70, 20, 90), guess=(0.0, 0.0), most=10.0).found
 
 
 def test_dead_pixels_do_not_move() -> None:
@@ -85,7 +85,7 @@ def test_dead_pixels_do_not_move() -> None:
     bad = np.random.default_rng(5).random(SHAPE) < 0.02
     for one in (reference, seen):
         one[bad] = np.nan
-    found = register(reference, seen, (15, 75, 15, 95), guess=(0.0, 0.0), most=10.0, upsample=20)
+    found = register(reference, seen, (15, 75, 15, 95), guess=(0.0, 0.0), most=10.0)
     assert (found.dy, found.dx) == pytest.approx((2.3, -1.6), abs=0.05)
 
 

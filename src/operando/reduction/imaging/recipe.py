@@ -38,7 +38,6 @@ class Drift(_Part):
         description="what does not move by itself (px): a collector, a fiducial; default: the whole picture",
     )
     most: float = Field(40.0, gt=0, le=1e4, description="largest displacement that is believed (px)")
-    upsample: int = Field(20, ge=1, le=200, description="phase correlation answers in steps of 1/upsample px; what follows refines it")
 
 
 class Edge(_Part):

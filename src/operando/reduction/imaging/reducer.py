@@ -182,7 +182,6 @@ def _one(k: int, found: Picture, recipe: Imaging, carried: _State, rows: dict[st
                 (box[0].start, box[0].stop, box[1].start, box[1].stop),
                 guess=carried.drift,
                 most=recipe.drift.most,
-                upsample=recipe.drift.upsample,
             )
         if not moved.found:
             return moved

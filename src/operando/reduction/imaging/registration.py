@@ -11,6 +11,9 @@ import numpy as np
 
 _MARGIN = 4
 _STEPS = 25
+_NEAR = 2.5  # px; how far the refinement may lead from where phase correlation said
+_ALIKE = 0.5
+"""1 - correlation below which a picture is taken to show the reference."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,7 @@ class Shift:
 NOTHING = Shift(math.nan, math.nan, math.nan, math.nan)
 
 
-def register(
-    reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, int, int], *, guess: tuple[float, float], most: float, upsample: int
-) -> Shift:
+def register(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, int, int], *, guess: tuple[float, float], most: float) -> Shift:
     """Measure how a picture is displaced against a reference within a box.
 
     The displacement to whole pixels comes from phase correlation (Guizar-Sicairos et al., Opt. Lett. 33 (2008) 156, by scikit-image) of the box with
@@ -50,31 +51,29 @@ def register(
         Displacement to begin with: that of the frame before.
     most
         Largest displacement that is believed, px.
-    upsample
-        Phase correlation answers in steps of 1/upsample.
 
     Returns
     -------
     Shift
         NaN where the box shows nothing, has left the picture, or the displacement is larger than `most`.
     """
-    best: tuple[float, tuple[float, float]] | None = None
-    for normalization in ("phase", None):
+    tried: list[tuple[float, tuple[float, float]]] = []
+    for normalization in ("phase", None):  # None weighs frequencies by what they hold: for pictures whose fine structure is noise
         for begin in dict.fromkeys([guess, (0.0, 0.0)]):
-            at = _coarse(reference, picture, box, begin, upsample, normalization)
-            if at is None or math.hypot(*at) > most:
+            at = _coarse(reference, picture, box, begin, normalization)
+            left = _residual(reference, picture, box, at) if at is not None and math.hypot(*at) <= most else None
+            if at is None or left is None:
                 continue
-            left = _residual(reference, picture, box, at)
-            if left is not None and (best is None or left < best[0]):
-                best = (left, at)
-        if best is not None and normalization == "phase" and guess != (0.0, 0.0) and math.dist(best[1], guess) < 1:
-            break  # where it was expected
-    if best is None:
-        return NOTHING
-    found = _refined(reference, picture, box, best[1])
-    if found is None or math.dist((found.dy, found.dx), best[1]) > 1.5 or math.hypot(found.dy, found.dx) > most:
-        return NOTHING
-    return found
+            tried.append((left, at))
+            if left < _ALIKE and math.dist(at, guess) < 1.5:  # where it was expected, and it looks like the reference
+                found = _refined(reference, picture, box, at)
+                if found is not None and math.dist((found.dy, found.dx), at) < _NEAR:
+                    return found
+    for _, at in sorted(tried):
+        found = _refined(reference, picture, box, at)
+        if found is not None and math.dist((found.dy, found.dx), at) < _NEAR and math.hypot(found.dy, found.dx) <= most:
+            return found
+    return NOTHING
 
 
 def _overlap(
@@ -93,7 +92,7 @@ def _overlap(
 
 
 def _coarse(
-    reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, int, int], begin: tuple[float, float], upsample: int, normalization: str | None
+    reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, int, int], begin: tuple[float, float], normalization: str | None
 ) -> tuple[float, float] | None:
     from skimage.registration import phase_cross_correlation
 
@@ -108,9 +107,9 @@ def _coarse(
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            moved = phase_cross_correlation(a, b, upsample_factor=upsample, normalization=normalization)[0]
+            moved = phase_cross_correlation(a, b, normalization=normalization)[0]
         at = (whole[0] - float(moved[0]), whole[1] - float(moved[1]))
-        if max(abs(float(moved[0])), abs(float(moved[1]))) <= 0.75:
+        if max(abs(float(moved[0])), abs(float(moved[1]))) < 1:
             break
     return at
 
@@ -120,11 +119,22 @@ def _plain(values: np.ndarray) -> np.ndarray | None:
     good = np.isfinite(values)
     if good.mean() < 0.5:
         return None
-    middle = float(values[good].mean())
-    out = np.where(good, values - middle, 0.0)
+    out = _filled(values, good)
+    out = out - out.mean()
     if not np.ptp(out) > 0:
         return None
     return np.asarray(out * _fading(values.shape))
+
+
+def _filled(values: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Put what lies around them into unknown pixels: they stay where they are while the picture moves, and must not be seen."""
+    if good.all():
+        return values
+    from scipy.ndimage import gaussian_filter
+
+    weight = gaussian_filter(good.astype(float), 2.0)
+    around = gaussian_filter(np.where(good, values, 0.0), 2.0) / np.maximum(weight, 1e-6)
+    return np.where(good, values, np.where(weight > 1e-3, around, values[good].mean()))
 
 
 @functools.lru_cache(16)
@@ -166,8 +176,7 @@ def _refined(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, in
     unknown = ~(np.isfinite(fixed) & np.isfinite(moving))
     if unknown.mean() > 0.5:
         return None
-    filled = np.where(np.isfinite(moving), moving, np.nanmedian(moving))
-    level = np.where(np.isfinite(fixed), fixed, np.nanmedian(fixed)).astype(float)
+    filled, level = _filled(moving, np.isfinite(moving)), _filled(fixed, np.isfinite(fixed)).astype(float)
     good = ~_grown(unknown)[inner] if unknown.any() else np.ones((cut[0].stop - cut[0].start, cut[1].stop - cut[1].start), bool)
     goal = level[inner][good]
     if goal.size < 32:
