@@ -362,7 +362,8 @@ def _by_content(path: str, index: int) -> np.ndarray:
         head = f.read(8)
     if head == xrm.MAGIC:
         return xrm.read(path, index)
-    if tiff.is_tiff(head) and (index > 0 or find_spec("fabio") is None):  # fabio takes account of what detectors write into TIFF
+    several = index > 0 and find_spec("tifffile") is not None
+    if tiff.is_tiff(head) and (several or find_spec("fabio") is None):  # fabio takes account of what detectors write into TIFF
         return tiff.read(path, index)
     return _by_fabio(path, index)
 
