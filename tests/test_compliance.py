@@ -58,6 +58,12 @@ CASES: dict[str, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {
         ("xrd2d/dioptas_GPL3/CeO2_Pilatus1M.tif", {"orientation": "up-down"}, {}),
         ("xrd2d/gsas2_2DStrain_mar2300/nx09_strain_001.mar2300", {}, {}),
     ],
+    "tiff-stack": [
+        ("imaging/mpj_xct_MIT/im001.tif", {"pixel_size": "1 um"}, START),
+        ("./example_beamtime/imaging/A_imaging_001.tif", {"frame_time": "20 min"}, START),
+    ],
+    "hdf5-stack": [("made_images.h5", {"frame_time": "2 s"}, START)],
+    "xrm": [("imaging/xanespy_GPL3/aps_operando_txm/fov03_xanesocv_8353_0eV.xrm", {}, {})],
     "mylab": [("./plugins/operando-mylab/tests/sample.txt", {}, {})],
 }
 
@@ -75,6 +81,8 @@ def _made_h5(folder: Path) -> Path:
             group["data"].attrs["units"] = "counts"
             group["q"] = np.linspace(1, 2, 5)
             group["q"].attrs["units"] = "1/angstrom"
+    with h5py.File(folder / "made_images.h5", "w") as h5:
+        h5["exchange/data"] = np.arange(3 * 20 * 30, dtype=np.uint16).reshape(3, 20, 30)
     return path
 
 
@@ -95,7 +103,7 @@ def case(request: pytest.FixtureRequest, root: Path) -> Case:
     elif file.startswith("small/"):
         path = request.getfixturevalue("small_beamtime") / file.removeprefix("small/")
     elif file.startswith("made"):
-        path = request.getfixturevalue("made")
+        path = request.getfixturevalue("made").with_name(file)
     else:
         path = request.getfixturevalue("shared_data") / file
     return Case(path, name, options, times, "Europe/Paris")

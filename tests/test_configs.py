@@ -83,6 +83,9 @@ def test_what_the_readme_shows_can_be_used(tmp_path: Path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", (FOLDER.parent / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) >= 3
     (tmp_path / "empty_cell.h5").touch()  # a recipe names it
+    (tmp_path / "imaging").mkdir()
+    for name in ("flat.tif", "dark.tif"):
+        (tmp_path / "imaging" / name).touch()
     recipes = 0
     cif = "data_x\n_cell_length_a 4\n_cell_length_b 4\n_cell_length_c 4\n_cell_angle_alpha 90\n_cell_angle_beta 90\n_cell_angle_gamma 90\n"
     cif += (

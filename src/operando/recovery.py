@@ -19,7 +19,6 @@ import xarray as xr
 from operando.contract import OperandoError, StoreError
 
 SPECTROSCOPY = "XAS, Raman and IR reducers"
-IMAGING = "imaging reducers"
 CORRELATION = "correlation"
 
 MAH = 3.6  # C
@@ -99,7 +98,7 @@ class Beamtime:
     def frames(self, series: str) -> tuple[xr.Dataset, np.ndarray]:
         """Give the coordinates of a series' frames that truth.json knows, and the number of each there."""
         if series not in self._open:
-            ds = self.product(series, "frames")
+            ds = self.product(series, "images" if series == "imaging" else "frames")
             told = self.series(series)
             known = {(_plain_name(told["files"][f]), i): k for k, (f, i) in enumerate(zip(told["file"], told["index"], strict=True))}
             pairs = zip(ds.source.values, ds.source_index.values, strict=True)
@@ -294,7 +293,7 @@ def _frames(series: str) -> Callable[[Beamtime], Answer]:
         told = b.series(series)
         spoilt = {_plain_name(f) for what in ("corrupt", "half_written") for f in _names(told["facts"].get(what))}
         n = sum(_plain_name(told["files"][f]) not in spoilt for f in told["file"])
-        known, all_there = b.frames(series)[1].size, b.product(series, "frames").sizes["time"]
+        known, all_there = b.frames(series)[1].size, b.product(series, "images" if series == "imaging" else "frames").sizes["time"]
         return Answer(n, f"{n} frames", f"{all_there} frames, {known} of them known", float(max(abs(n - known), abs(n - all_there))), 0.0, "frames")
 
     return question
@@ -326,12 +325,12 @@ def _observable(
     true: str | None = None,
     relative: bool = False,
     position: int | None = None,
-    phase: str | None = None,
+    pick: Mapping[str, str] | None = None,
 ) -> Callable[[Beamtime], Answer]:
     """Ask an observable of every frame with beam: within the tolerance, relative (%) or in `unit`, in 95 of 100 frames.
 
-    Of several labels the sum is asked; of `phase`, that one. Where spots are measured in turn, `position` asks one of them only: at the damaged one
-    active and lagging oxide have the same lattice twice in a cycle, and no reducer can tell them apart there.
+    Of several labels the sum is asked; of `pick` (dim -> label), that one. Where spots are measured in turn, `position` asks one of them only: at the
+    damaged one active and lagging oxide have the same lattice twice in a cycle, and no reducer can tell them apart there.
     """
 
     def question(b: Beamtime) -> Answer:
@@ -341,7 +340,7 @@ def _observable(
         _, rows = b.frames(series)
         told = b.series(series)["observables"][true or name]
         truth = np.asarray(told["values"], float)[rows]
-        values = found[name] if phase is None else found[name].sel(phase=phase)
+        values = found[name].sel(pick or {})
         if labels:
             truth = truth[:, [list(told["labels"]).index(label) for label in labels]].sum(1)
             values = values.sel({told["dim"]: [label for label in labels if label in values[told["dim"]].values]}).sum(told["dim"])
@@ -415,10 +414,11 @@ def _aligned(series: str) -> list[Question]:
 
 
 _OXIDE = ("NMC811", "NMC811_lagging")
+_ELECTRODE = {"boundary": "electrode"}
 _WEIGHED: Mapping[str, tuple[str, ...]] = {"the oxide": _OXIDE, "LiC6": ("LiC6",), "LiC12": ("LiC12",), "graphite": ("graphite",)}
 
 QUESTIONS: tuple[Question, ...] = (
-    *(question for series in ("xrd", "total", "xas") for question in _aligned(series)),
+    *(question for series in ("xrd", "total", "xas", "imaging") for question in _aligned(series)),
     Question("xas: restarts of the clock", _segments),
     Question("all: files that cannot be read", _spoilt),
     Question("echem: charge capacity", _cycles("capacity_charge", "charge_capacity_mAh")),
@@ -438,8 +438,8 @@ QUESTIONS: tuple[Question, ...] = (
         "xrd: lagging oxide at the sound spot",
         _observable("xrd", "phase_fraction", true="weight_fraction", labels=("NMC811_lagging",), tolerance=0.05, unit="", position=0),
     ),
-    Question("xrd: lattice a of the oxide", _observable("xrd", "lattice_a", phase="NMC811", tolerance=5e-4, unit="angstrom", position=0)),
-    Question("xrd: lattice c of the oxide", _observable("xrd", "lattice_c", phase="NMC811", tolerance=5e-3, unit="angstrom", position=0)),
+    Question("xrd: lattice a of the oxide", _observable("xrd", "lattice_a", pick={"phase": "NMC811"}, tolerance=5e-4, unit="angstrom", position=0)),
+    Question("xrd: lattice c of the oxide", _observable("xrd", "lattice_c", pick={"phase": "NMC811"}, tolerance=5e-3, unit="angstrom", position=0)),
     Question("total: first-shell distance", _observable("total", "first_shell_distance", tolerance=0.02, unit="angstrom")),
     Question("xas: charged fraction", _observable("xas", "charged_fraction", tolerance=0.02, unit=""), SPECTROSCOPY),
     Question("xas: edge energy", _observable("xas", "edge_energy", true="edge_energy_half_step", tolerance=0.1, unit="eV"), SPECTROSCOPY),
@@ -454,7 +454,15 @@ QUESTIONS: tuple[Question, ...] = (
         Question(f"eis: {name.replace('_', ' ')}", _observable("eis", name, tolerance=2.0, unit="ohm", relative=True))
         for name in ("ohmic_resistance", "interphase_resistance", "charge_transfer_resistance")
     ),
-    Question("imaging: position of the electrode's edge", _observable("imaging", "edge_position", tolerance=0.2, unit="px"), IMAGING),
+    Question("imaging: position of the electrode's edge", _observable("imaging", "edge_position", pick=_ELECTRODE, tolerance=0.2, unit="px")),
+    Question(
+        "imaging: displacement of the edge",
+        _observable("imaging", "edge_displacement", true="displacement", pick=_ELECTRODE, tolerance=0.1, unit="px"),
+    ),
+    Question(
+        "imaging: thickness of the electrode",
+        _observable("imaging", "layer_thickness", true="thickness", pick={"layer": "electrode"}, tolerance=0.2, unit="um"),
+    ),
     Question("interphase resistance follows the carbonate by 12 min", _later("lag_profile"), CORRELATION),
     Question("charge-transfer resistance sets on with H3", _later("onset"), CORRELATION),
     Question("shared cycling alone is no evidence", _later("correlate"), CORRELATION),

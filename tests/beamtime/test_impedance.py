@@ -26,7 +26,7 @@ def folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(root / "example_beamtime" / part, made / part)
     text = (root / "example_beamtime/beamtime.yaml").read_text()
     head, sources = text.split("  detector:")[0], text.split("  holder:")[1].split("# No loader")[0]
-    cells = "cells:" + re.sub(r"^ {6}(?:xrd|total|xas):.*\n(?: {7}.*\n)*", "", text.split("cells:")[1], flags=re.MULTILINE)
+    cells = "cells:" + re.sub(r"^ {6}(?:xrd|total|xas|imaging):.*\n(?: {7}.*\n)*", "", text.split("cells:")[1], flags=re.MULTILINE)
     (made / "beamtime.yaml").write_text(f"{head}  holder:{sources}\n{cells}")
     return made
 

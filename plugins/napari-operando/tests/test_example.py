@@ -54,8 +54,8 @@ def test_every_region_is_alive_on_the_example_beamtime(open_window: Callable[...
 
 def test_the_example_gives_layers_without_a_window(example: Path) -> None:
     layers = image_layers(Stored(example))
-    assert [settings["name"] for _, settings, _ in layers] == ["xrd/images"]
-    view = layers[0][0]
+    assert [settings["name"] for _, settings, _ in layers] == ["imaging", "imaging/transmission", "xrd/images"]
+    view = layers[-1][0]
     assert np.asarray(view[len(view) // 2]).max() > 0
 
 

@@ -239,3 +239,48 @@ def test_the_viewer_uses_what_operando_offers_and_nothing_inside_it() -> None:
             assert not any(n.startswith("operando.") for n in names), (file.name, names)
             if isinstance(node, ast.ImportFrom) and node.module == "operando":
                 assert {a.name for a in node.names} <= allowed, file.name
+
+
+def test_pictures_of_a_camera_as_taken_and_corrected(tmp_path: Path) -> None:
+    """A stack of TIFF, built: the frames themselves, and the small pictures of the store laid where they lie."""
+    import tifffile
+
+    from operando.beamtime import run
+    from operando.config import read_config
+
+    frames = [np.full((64, 96), 1000 + k, np.uint16) for k in range(5)]
+    flat = np.full((64, 96), 2000, np.uint16)
+    (tmp_path / "camera").mkdir()
+    with tifffile.TiffWriter(tmp_path / "camera" / "stack.tif") as out:
+        for one in frames:
+            out.write(one, metadata=None, contiguous=False)
+    tifffile.imwrite(tmp_path / "camera" / "flat.tif", flat, metadata=None)
+    (tmp_path / "beamtime.yaml").write_text(
+        """\
+title: a camera
+timezone: UTC
+sources:
+  camera: {loader: tiff-stack, files: camera/stack.tif, start: '2024-01-01T00:00:00', frame_time: 10 s, pixel_size: 2 um}
+cells:
+  A:
+    series:
+      imaging:
+        from: camera
+        recipe: {reducer: imaging, flat: {file: camera/flat.tif}, preview: 24}
+"""
+    )
+    outcome = run(read_config(tmp_path / "beamtime.yaml"))
+    cell = Stored(outcome.published).cell("A")
+    assert list(cell.images) == ["imaging", "imaging/transmission"]
+    line = cell.timeline()
+    raw, small = (cell.images[key] for key in ("imaging", "imaging/transmission"))
+    assert raw.pictures.read(3)[0, 0] == 1003
+    np.testing.assert_allclose(small.pictures.read(3), 1003 / 2000, rtol=1e-6)
+    picture, reason = first_picture(small, line.frames["imaging/transmission"])
+    assert reason == ""
+    view, settings, _ = image_layer("imaging/transmission", small, line, picture)
+    assert settings["scale"][1:] == (4.0, 4.0)
+    assert settings["translate"][1:] == (1.5, 1.5)
+    tick = int((small.begin[2] - line.begin) / line.tick) + 1
+    np.testing.assert_allclose(np.asarray(view[tick]), 1002 / 2000, rtol=1e-6)
+    assert "imaging/mean" in cell.traces

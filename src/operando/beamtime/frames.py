@@ -404,4 +404,5 @@ def _axis_digest(ds: xr.Dataset) -> str:
     what = [ds.attrs["technique"], axis, hashlib.sha256(values).hexdigest(), shape, ds.attrs.get("wavelength")]
     if ds.attrs["technique"] == "images":
         what += [np.asarray(ds.attrs.get("detector_shape", ())).tolist(), ds.attrs.get("geometry")]
+        what += [np.asarray(ds.attrs["pixel_size"]).tolist()] if "pixel_size" in ds.attrs else []  # another magnification
     return content_key(*what)[:16]

@@ -84,7 +84,7 @@ def reader_of(base: Path) -> Reader:
 
     def read(path: Path, loader: str, options: Mapping[str, Any]) -> xr.Dataset:
         chosen = get_loader(loader, base)
-        many = load_file(chosen, path, options, FileTimes(start="1970-01-01T00:00:00", base=base))
+        many = load_file(chosen, path, options, FileTimes(start="1970-01-01T00:00:00", base=base, timeless=True))
         if len(many) != 1:
             raise ConfigError(
                 f"a recipe names a file of {len(many)} series, and one is needed", file=path, found=", ".join(ds.attrs["technique"] for ds in many)

@@ -128,7 +128,11 @@ class TimesFrom(_Strict):
     name: str = Field(description="its column with the data file's name")
     start: str | None = Field(default=None, description="its column with the start stamp")
     end: str | None = Field(default=None, description="its column with the end stamp")
-    exposure: str | None = Field(default=None, description="its column with the exposure in s")
+    exposure: str | None = Field(default=None, description="its column with the exposure")
+    exposure_unit: Literal["s", "ms", "us"] | None = Field(default=None, description="unit of that column; default: s")
+    index: str | None = Field(
+        default=None, description="its column with the number of a frame in its file (from 0), where the log has a line per frame: pages of a stack"
+    )
     format: str | None = Field(default=None, description="strptime words of the stamps, where they are not ISO")
 
 

@@ -30,6 +30,7 @@ TECHNIQUES: dict[str, Technique] = {
         Technique("echem", "electrochemistry", ("voltage", "potential_we")),
         Technique("eis", "impedance spectroscopy", ("impedance",), ("point",), ("electrode",)),
         Technique("images", "detector or microscope frames", ("file",), (), ("y", "x")),
+        Technique("imaging", "radiography and microscopy", ("transmission", "optical_density", "intensity"), (), ("y", "x")),
         Technique("xrd", "X-ray diffraction", ("intensity",), ("q", "two_theta")),
         Technique("pdf", "total scattering", ("intensity", "s_q", "f_q", "g_r"), ("q", "r")),
         Technique("xas", "X-ray absorption spectroscopy", ("mu", "mu_reference"), ("energy",)),

@@ -1,7 +1,8 @@
 """Pixels by reference: (file, dataset, index) -> a frame, or its chunk as it lies in the file. The one way to pixels.
 
 A series of technique `images` holds references; the pixels stay where they are. HDF5 in every layout (chunks of one frame or of several, contiguous,
-external files, external links, virtual datasets) and everything that fabio opens. What is missing is named, never read as zeros.
+external files, external links, virtual datasets), pages of TIFF, .xrm, and everything that fabio opens. What is missing is named, never read as
+zeros.
 """
 
 from operando._lazy import attach

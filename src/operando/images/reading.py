@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from operando.contract import LoaderError, StoreError
 from operando.hdf5 import reading
+from operando.images import tiff, xrm
 from operando.images.chunks import BITSHUFFLE, LZ4, Chunk, decodes
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -59,9 +61,9 @@ def read(file: str | os.PathLike[str], dataset: str = "", index: int = 0, *, fol
     Parameters
     ----------
     file
-        HDF5, or any image that fabio opens.
+        HDF5, TIFF, .xrm, or any image that fabio opens.
     dataset
-        Name of the dataset in an HDF5 file; empty for other files.
+        Name of the dataset in an HDF5 file; `pages` for a TIFF whose pages are frames; empty for other files.
     index
         Of the frame in it.
     folder
@@ -91,7 +93,9 @@ def raw(file: str | os.PathLike[str], dataset: str = "", index: int = 0, *, fold
     """
     path = find(file, folder)
     if not dataset:
-        return _by_fabio(path, index)
+        return _by_content(path, int(index))
+    if dataset == tiff.PAGES:
+        return tiff.read(path, int(index))
     try:
         return _by_hdf5(path, dataset, int(index), folder, 0)
     except StoreError as error:
@@ -350,6 +354,18 @@ def _refuse_circles(path: str | os.PathLike[str], order: Any) -> None:
             entries = int.from_bytes(f.read(2), order)
             f.seek(offset + 2 + 12 * entries)
             offset = int.from_bytes(f.read(4), order)
+
+
+def _by_content(path: str, index: int) -> np.ndarray:
+    """Read a frame of a file that is no HDF5: by what its first bytes say it is."""
+    with open(path, "rb") as f:
+        head = f.read(8)
+    if head == xrm.MAGIC:
+        return xrm.read(path, index)
+    several = index > 0 and find_spec("tifffile") is not None
+    if tiff.is_tiff(head) and (several or find_spec("fabio") is None):  # fabio takes account of what detectors write into TIFF
+        return tiff.read(path, index)
+    return _by_fabio(path, index)
 
 
 def _by_fabio(path: str, index: int) -> np.ndarray:

@@ -200,14 +200,16 @@ class FileTimes:
     name_pattern
         See `NamePattern`.
     times_from
-        Log table: `{file, name, start, end, exposure, format}`; `name` is the column with the data file's name, `start` and
-        `end` those with its stamps.
+        Log table: `{file, name, start, end, exposure, exposure_unit, index, format}`; `name` is the column with the data file's name, `start` and
+        `end` those with its stamps. With `index`, the column with a frame's number in its file, the log has a line per frame.
     mtime
         Allow the files' modification times (flagged, at least 5 s uncertain).
     stamp_marks
         What the stamps of name or log mark: `start`, `middle` or `end` of the exposure.
     time_uncertainty
         Seconds (1 sigma); the loader's own statement by default.
+    timeless
+        True for files whose times play no part (a flat field): that they hold none is no error.
     """
 
     start: str | None = None
@@ -220,6 +222,7 @@ class FileTimes:
     stamp_marks: str = "start"
     time_uncertainty: float | None = None
     base: Path = Path()
+    timeless: bool = False
 
     def apply(self, ds: xr.Dataset, path: Path) -> xr.Dataset:
         """Give a series as its loader returned it the times and name fields these options say.
@@ -236,6 +239,8 @@ class FileTimes:
             stamp, fields = self._pattern.read(path)
             origin = "filename" if stamp else ""
         exposure = self.exposure
+        if self.times_from and self.times_from.get("index"):
+            return self._each_logged(ds, path)
         if self.times_from:
             start, end, logged = self._log_row(path)
             stamp, origin = start, "log"
@@ -275,10 +280,76 @@ class FileTimes:
             ds = self._anchor(ds, stamps[()], origin, utc=zoned, marks=marks if origin in ("filename", "log") else "start")
         if self.time_uncertainty is not None:
             ds.attrs["time_uncertainty_s"] = float(self.time_uncertainty)
+        if (
+            not self.timeless
+            and ds.attrs.get("frames_of") == "imaging"
+            and ds.sizes["time"] > 1
+            and (ds["time"].values == ds["time"].values[0]).all()
+        ):
+            raise LoaderError(
+                "the file does not say when its frames were taken",
+                file=path,
+                found=f"{ds.sizes['time']} frames and one stamp",
+                hint="frame_time: or period: where they follow one another; else a log with a line per frame: times_from: with index:",
+            )
         return ds
 
-    def logged(self, path: Path) -> tuple[str | None, str | None, float | None] | None:
-        """Give what the log says of a file (start, end, exposure in s); None if there is no log or the file is not in it.
+    def _each_logged(self, ds: xr.Dataset, path: Path) -> xr.Dataset:
+        """Give every frame of a file the time that its own line of the log says."""
+        if self.name_pattern:
+            _, fields = self._pattern.read(path)
+            ds = self._with_fields(ds, fields)
+            if "frame" in fields:
+                ds.attrs["rank"] = int(fields.get("scan", 0)) * 10**12 + int(fields["frame"])
+        table: Any = self._log_row(path)
+        rows = []
+        for k in ds["source_index"].values.tolist():
+            if k not in table:
+                raise LoaderError(
+                    f"frame {k} of the file is not in the log",
+                    file=path,
+                    found=f"{len(table)} lines, index {min(table)} to {max(table)}",
+                    expected=f"{ds.sizes['time']} frames, counted from 0",
+                    hint="complete the log, or correct index: in times_from:",
+                )
+            rows.append(table[k])
+        own = self.exposure if self.exposure is not None else np.nan
+        known = ds["exposure"].values.astype(float)
+        exposure = np.where(np.isnan(known), own, known) if self.exposure is None else np.full(len(rows), float(own))
+        stamps, share = [], {"start": 0.0, "middle": 0.5, "end": 1.0}[self.stamp_marks]
+        for k, (start, end, logged) in enumerate(rows):
+            if logged is not None:
+                exposure[k] = logged
+            elif start is not None and end is not None:
+                exposure[k] = float((as_stamps(end)[0] - as_stamps(start)[0]) / np.timedelta64(1, "s"))
+            if not exposure[k] >= 0 and not np.isnan(exposure[k]):
+                raise LoaderError("the log says that a frame ends before it starts", file=path, found=f"frame {k}: {start} to {end}")
+            stamps.append(start if start is not None else end)
+        begin, utc = as_stamps(stamps)
+        marks = np.where([start is None for start, _, _ in rows], 1.0, share)
+        seconds = np.nan_to_num(exposure)
+        begin = begin - np.round(marks * seconds * 1e9).astype("timedelta64[ns]")
+        middle = begin + np.round(seconds * 5e8).astype("timedelta64[ns]")
+        out = ds.drop_vars("stamp", errors="ignore").assign_coords(
+            time=("time", middle),
+            source_time=("time", middle.copy(), ds["source_time"].attrs),
+            exposure=("time", exposure, ds["exposure"].attrs),
+            segment=(
+                "time",
+                np.concatenate([[0], np.cumsum(np.diff(middle) < np.timedelta64(0, "ns"))])[: len(rows)].astype(np.int32),
+                ds["segment"].attrs,
+            ),
+        )
+        if not utc:
+            out = out.assign_coords(stamp=("time", begin))
+        whole = bool((begin.astype("datetime64[s]") == begin).all())
+        sigma = self.time_uncertainty if self.time_uncertainty is not None else 0.5 if whole else 0.0
+        told = {"time_origin": "log", "time_uncertainty_s": float(sigma), "timezone_source": "file" if utc else "none"}
+        out.attrs = {**ds.attrs, **told}
+        return out
+
+    def logged(self, path: Path) -> Any:
+        """Give what the log says of a file (start, end, exposure in s), or frame by frame; None if there is no log or the file is not in it.
 
         Raises
         ------
@@ -365,7 +436,7 @@ class FileTimes:
         out.attrs = {**ds.attrs, "time_origin": origin, "time_uncertainty_s": sigma, "timezone_source": "file" if utc else "none"}
         return out
 
-    def _log_row(self, path: Path) -> tuple[str | None, str | None, float | None]:
+    def _log_row(self, path: Path) -> Any:
         row = self.logged(path)
         if row is None:
             table = _read_log(self.base / str((self.times_from or {})["file"]), tuple(sorted((self.times_from or {}).items())))
@@ -379,11 +450,11 @@ class FileTimes:
         return row
 
 
-_logs: dict[tuple[Any, ...], dict[str, tuple[str | None, str | None, float | None]]] = {}
+_logs: dict[tuple[Any, ...], dict[str, Any]] = {}
 
 
-def _read_log(path: Path, columns: tuple[tuple[str, str], ...]) -> dict[str, tuple[str | None, str | None, float | None]]:
-    """Read a log table once: data file's name -> (start, end, exposure in s)."""
+def _read_log(path: Path, columns: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """Read a log table once: data file's name -> (start, end, exposure in s); with `index`, name -> number of the frame -> that."""
     try:
         info = path.stat()
     except OSError as error:
@@ -397,24 +468,28 @@ def _read_log(path: Path, columns: tuple[tuple[str, str], ...]) -> dict[str, tup
     separator = max(",;\t", key=lines[0].count) if lines else ","
     rows = list(csv.reader(lines, delimiter=separator))
     header = [name.strip() for name in rows[0]] if rows else []
-    for role in ("name", "start", "end", "exposure"):
+    for role in ("name", "start", "end", "exposure", "index"):
         if wanted.get(role) and wanted[role] not in header:
             raise ConfigError(
                 f"the log has no column {wanted[role]!r} (times_from: {role})", file=path, found=", ".join(header), hint="name a column of the log"
             )
     if not wanted.get("name") or not (wanted.get("start") or wanted.get("end")):
         raise ConfigError("times_from: is incomplete", file=path, found=wanted, expected="file, name, and start or end")
-    index = {role: header.index(wanted[role]) for role in ("name", "start", "end", "exposure") if wanted.get(role)}
-    table: dict[str, tuple[str | None, str | None, float | None]] = {}
+    index = {role: header.index(wanted[role]) for role in ("name", "start", "end", "exposure", "index") if wanted.get(role)}
+    scale = {"s": 1.0, "ms": 1e-3, "us": 1e-6}[wanted.get("exposure_unit") or "s"]
+    table: dict[str, Any] = {}
     for number, row in enumerate(rows[1:], start=2):
         if len(row) < max(index.values()) + 1:
             raise LoaderError(f"line {number} of the log has {len(row)} fields, not {len(header)}", file=path)
         name = Path(row[index["name"]].strip().replace("\\", "/")).name
         start, end = (_log_stamp(row[index[r]], wanted.get("format"), path, number) if r in index else None for r in ("start", "end"))
         try:
-            exposure = float(row[index["exposure"]].replace(",", ".")) if "exposure" in index else None
+            exposure = float(row[index["exposure"]].replace(",", ".")) * scale if "exposure" in index else None
         except ValueError:
             raise LoaderError(f"line {number} of the log has no number of seconds", file=path, found=row[index["exposure"]]) from None
+        if "index" in index:
+            _add_frame(table, name, row[index["index"]], (start, end, exposure), path, number)
+            continue
         if name in table:
             raise LoaderError(f"line {number} of the log names a file again", file=path, found=name, hint="keep one line per data file")
         table[name] = (start, end, exposure)
@@ -422,6 +497,17 @@ def _read_log(path: Path, columns: tuple[tuple[str, str], ...]) -> dict[str, tup
     _logs.clear()
     _logs[key] = table
     return table
+
+
+def _add_frame(table: dict[str, Any], name: str, text: str, said: tuple[str | None, str | None, float | None], path: Path, line: int) -> None:
+    """Take up a line of a log that has one per frame."""
+    if not re.fullmatch(r"\s*\d{1,9}\s*", text):
+        raise LoaderError(f"line {line} of the log has no number of a frame", file=path, found=text, expected="0, 1, 2 ...")
+    own = table.setdefault(name, {})
+    if int(text) in own:
+        raise LoaderError(f"line {line} of the log names a frame again", file=path, found=f"{name}, {int(text)}", hint="keep one line per frame")
+    own[int(text)] = said
+    table.setdefault(Path(name).stem, own)
 
 
 def _log_stamp(text: str, form: str | None, path: Path, number: int) -> str:

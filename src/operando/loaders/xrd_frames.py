@@ -131,7 +131,7 @@ def load(
     detector = _detector(options, path)
     with path.open("rb") as f:
         hdf5 = f.read(8) == HDF5_MAGIC
-    table, times, shape, dtype, facts = _from_hdf5(path, options) if hdf5 else _from_header(path, options)
+    table, times, shape, dtype, facts = list_frames(path, options) if hdf5 else _from_header(path, options)
     attrs: dict[str, Any] = {"frames_of": "xrd", "detector_shape": [int(n) for n in shape], "pixel_type": dtype}
     if "wavelength" in facts:
         detector["wavelength_in_file"] = facts["wavelength"]
@@ -196,7 +196,20 @@ def _geometry(poni: Path, path: Path) -> str:
     return text
 
 
-def _from_hdf5(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], tuple[int, int], str, dict[str, Any]]:
+def list_frames(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], tuple[int, int], str, dict[str, Any]]:
+    """List the frames of an HDF5 file.
+
+    Returns
+    -------
+    tuple
+        `file`, `dataset`, `index` and `coords` of each frame; what `operando.contract.series` is to be told of the times; shape and type of a frame;
+        facts of the detector.
+
+    Raises
+    ------
+    LoaderError
+        No HDF5 file with frames, damaged, or without what the options name.
+    """
     from operando.hdf5 import reading
 
     refuse_endless_heaps(path)
@@ -293,14 +306,14 @@ def _from_header(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any]
 def claims(path: str | os.PathLike[str]) -> str | None:
     """Say what the file is if its content is that of a detector: HDF5 with frames that no other loader reads, CBF, mar, EDF, Pilatus TIFF."""
     from operando.hdf5 import reading
-    from operando.loaders import hdf5_path
+    from operando.loaders import hdf5_path, hdf5_stack
 
     try:
         with open(path, "rb") as f:
             magic = f.read(8)
         if magic != HDF5_MAGIC:
             return None if re.search(r"mask|flat|dark|background", Path(path).stem, re.IGNORECASE) else looks_like(path)
-        if hdf5_path.claims(path) is not None:
+        if hdf5_path.claims(path) is not None or hdf5_stack.claims(path) is not None:
             return None
         refuse_endless_heaps(path)
         with reading(os.fspath(path)) as root:

@@ -47,6 +47,14 @@ _SOURCES: dict[str, str] = {
     name_pattern: "{{cell}}_Ni_{{frame:04d}}"      # frame numbers keep the order of acquisition when a clock is set back
     clock:{clock}
 """,
+    "imaging": """\
+  camera{suffix}:                            # one stack; its pages hold no time: the camera's program kept a log, a line per page
+    loader: tiff-stack
+    files: imaging/{cell}_imaging_*.tif
+    timezone: UTC
+    times_from: {{file: imaging/{cell}_imaging_log.csv, name: file, index: page, start: begin, exposure: exposure_ms, exposure_unit: ms}}
+    clock: {{offset: 2 s, uncertainty: 1 s}}
+""",
     "holder": """\
   holder{suffix}:
     loader: csv
@@ -80,7 +88,6 @@ _TWO_CLOCKS = """                          # this computer was restarted during 
 _LATER = """
 # No loader reads these yet; their files are here all the same:
 #   raman/       HORIBA LabSpec text                        ir/      JCAMP-DX single beams and their reference
-#   imaging/     TIFF stack of the electrode's edge, with flat, dark and a log of the frames' times
 """
 
 _CELL = """\
@@ -127,6 +134,21 @@ total:
               first_shell: [1.7, 2.5]  # angstrom
               pair: Ni-O""",
     "xas": "xas: {{from: absorption{suffix}}}",
+    "imaging": """\
+imaging:
+        from: camera{suffix}
+        recipe:
+          stages:
+            - reducer: imaging
+              flat: {{file: imaging/{cell}_flat.tif}}
+              dark: {{file: imaging/{cell}_dark.tif}}
+              drift: {{region: {{rows: [0, 34]}}}}    # px; the collector, which does not swell
+              edges:
+                collector: {{line: [[10, 96], [50, 96]], width: 150, polarity: rising}}
+                electrode: {{line: [[60, 96], [120, 96]], width: 150, polarity: rising}}
+              thickness: {{electrode: [collector, electrode]}}
+              regions: {{particles: {{rows: [40, 70]}}}}
+            - {{reducer: image-maps}}    # a map of every half cycle, and what changed in it""",
     "holder": "temperature: {{from: holder{suffix}}}",
     "beamline": "beamline: {{from: beamline{suffix}}}",
     "triggers": "triggers: {{from: triggers{suffix}}}",

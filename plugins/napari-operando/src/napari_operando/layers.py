@@ -72,8 +72,8 @@ def image_layer(
     )
     settings = {
         "name": key,
-        "scale": (timeline.tick, 1.0, 1.0),
-        "translate": (timeline.begin, 0.0, 0.0),
+        "scale": (timeline.tick, *series.grid[0]),
+        "translate": (timeline.begin, *series.grid[1]),
         "units": ("s", "pixel", "pixel"),
         "axis_labels": ("time", "y", "x"),
         "contrast_limits": contrast(picture),

@@ -74,6 +74,49 @@ class Pictures:
         return self._found[name]
 
 
+class SmallPictures:
+    """Small pictures that the store itself holds (time, y, x): what `imaging` keeps of every frame, flat and dark and drift taken off.
+
+    Parameters
+    ----------
+    values
+        The variable.
+    """
+
+    def __init__(self, values: xr.DataArray) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return int(self.values.shape[0])
+
+    def look_in(self, folder: Path) -> None:
+        """They need no other file."""
+
+    def read(self, index: int) -> np.ndarray:
+        """Read one, (y, x).
+
+        Raises
+        ------
+        ValueError
+            It shows nothing: the frame could not be read, or its drift was not found.
+        """
+        picture = np.asarray(self.values[index].values, np.float32)
+        if not np.isfinite(picture).any():
+            raise ValueError("the frame gave no small picture: it could not be read, or its drift was not found")
+        return picture
+
+    @property
+    def grid(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Pixels of the frame to one of the small picture (y, x), and where its first one lies."""
+        steps, first = [], []
+        for dim in self.values.dims[1:]:
+            at = np.asarray(self.values[dim].values, float) if dim in self.values.coords else np.arange(self.values.sizes[dim], dtype=float)
+            step = float(at[1] - at[0]) if at.size > 1 else 1.0
+            steps.append(step if np.isfinite(step) and step > 0 else 1.0)
+            first.append(float(at[0]) if at.size and np.isfinite(at[0]) else 0.0)
+        return (steps[0], steps[1]), (first[0], first[1])
+
+
 def _orientation(ds: xr.Dataset) -> str:
     """Read how the frames are turned before they are looked at; empty if not at all or not known."""
     try:

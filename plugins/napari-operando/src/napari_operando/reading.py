@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 import operando as op
-from napari_operando.pictures import Pictures
+from napari_operando.pictures import Pictures, SmallPictures
 from napari_operando.pyramid import Pyramid
 from napari_operando.session import Timeline, fine_tick
 from napari_operando.sweeps import Sweeps
@@ -179,7 +179,17 @@ class ImageSeries(Series):
 
     def __init__(self, name: str, ds: xr.Dataset, origin: np.datetime64, folder: Path, moved: Iterable[Path] = ()) -> None:
         super().__init__(name, ds, origin)
-        self.pictures = Pictures(ds, folder, moved)
+        self.pictures: Pictures | SmallPictures = Pictures(ds, folder, moved)
+        self.grid: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 1.0), (0.0, 0.0))
+
+
+class SmallImageSeries(ImageSeries):
+    """Small pictures that the store holds, laid where the frames they were made of lie."""
+
+    def __init__(self, name: str, ds: xr.Dataset, variable: str, origin: np.datetime64) -> None:
+        Series.__init__(self, name, ds, origin)
+        self.pictures = made = SmallPictures(ds[variable])
+        self.grid = made.grid
 
 
 @dataclass
@@ -346,6 +356,10 @@ class Stored:
         elif product == "frames" and technique == "sensor":
             for variable in ds.data_vars:
                 self._trace(cell, series, str(variable), ds)
+        elif product == "reduced" and technique == "imaging":
+            for variable, v in ds.data_vars.items():
+                if v.dims == ("time", "y", "x") and v.dtype.kind == "f":
+                    cell.images[f"{series}/{variable}"] = SmallImageSeries(series, ds, str(variable), cell.origin)
         elif product == "reduced" and technique != "eis":
             for variable, v in ds.data_vars.items():
                 aside = str(variable).endswith(("_errors", "_systematic", "_low", "_high"))

@@ -1,0 +1,1 @@
+"""Images -> transmission, drift, edges, thickness, regions, change maps."""

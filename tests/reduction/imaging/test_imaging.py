@@ -1,0 +1,354 @@
+"""Drift, edges, thickness, regions and maps of pictures that are rendered from formulas: displacements are exact, nothing is interpolated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import erf
+
+import operando as op
+from operando.contract import ConfigError, LoaderError, OperandoError, Quality
+from operando.reduction.imaging.edges import locate, profile
+from operando.reduction.imaging.pictures import pixel_noise, region_mean
+from operando.reduction.imaging.recipe import Edge, Region
+from operando.reduction.imaging.registration import register
+
+SHAPE = (90, 110)
+rng = np.random.default_rng(11)
+BLOBS = np.column_stack([rng.uniform(-10, 100, 70), rng.uniform(-10, 120, 70), rng.uniform(1.5, 4, 70), rng.uniform(-0.4, 0.4, 70)])
+
+
+def scene(dy: float = 0.0, dx: float = 0.0, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """Particles, displaced."""
+    y, x = np.arange(shape[0])[:, None] - dy, np.arange(shape[1])[None, :] - dx
+    out = np.full(shape, 0.6)
+    for row, column, radius, contrast in BLOBS:
+        out = out * (1 + contrast * np.exp(-0.5 * ((y - row) ** 2 + (x - column) ** 2) / radius**2))
+    return out
+
+
+def step(position: float, width: float = 1.5, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """A layer of 0.4 above, 1 below an edge at a row."""
+    y = np.arange(shape[0])[:, None] - position
+    return np.broadcast_to(0.4 + 0.6 * 0.5 * (1 + erf(y / (np.sqrt(2) * width))), shape).copy()
+
+
+def stack(folder: Path, pictures: list[np.ndarray], name: str = "a.tif", **options: Any) -> xr.Dataset:
+    with tifffile.TiffWriter(folder / name) as out:
+        for one in pictures:
+            out.write(one, metadata=None, contiguous=False)
+    return op.load(folder / name, loader="tiff-stack", start="2024-01-01T00:00:00", frame_time="10 s", timezone="UTC", **options)
+
+
+def counted(picture: np.ndarray, chance: np.random.Generator, photons: float = 5000.0) -> np.ndarray:
+    return chance.poisson(photons * picture).astype(np.uint16)
+
+
+# --------------------------------------------------------------------------- drift
+
+
+@pytest.mark.parametrize("far", [0.4, 3.0, 14.0])
+def test_displacement_within_its_error(far: float) -> None:
+    chance = np.random.default_rng(3)
+    reference = scene() + 0.01 * chance.standard_normal(SHAPE)
+    off = []
+    for _ in range(30):
+        true = chance.uniform(-far, far, 2)
+        seen = 1.3 * scene(*true) + 0.05 + 0.013 * chance.standard_normal(SHAPE)
+        found = register(reference, seen, (20, 70, 20, 90), guess=(0.0, 0.0), most=40.0)
+        assert found.found, true
+        off += [(found.dy - true[0], found.dy_error), (found.dx - true[1], found.dx_error)]
+    deviation, stated = np.array(off).T
+    assert np.abs(deviation).max() < 0.1
+    assert 0.6 < np.std(deviation / stated) < 1.6, "one standard error is one"
+
+
+def test_nothing_to_hold_on_to() -> None:
+    chance = np.random.default_rng(4)
+    noise = [1 + 0.1 * chance.standard_normal(SHAPE) for _ in range(2)]
+    found = register(noise[0], noise[1], (0, 90, 0, 110), guess=(0.0, 0.0), most=5.0)
+    assert not found.found or found.dy_error > 0.02
+    assert not register(np.ones(SHAPE), np.ones(SHAPE), (0, 90, 0, 110), guess=(0.0, 0.0), most=5.0).found
+    assert not register(scene(), scene(20, 0), (20, 70, 20, 90), guess=(0.0, 0.0), most=10.0).found, "farther than most"
+    assert not register(scene(), np.full(SHAPE, np.nan), (20, 70, 20, 90), guess=(0.0, 0.0), most=10.0).found
+
+
+def test_dead_pixels_do_not_move() -> None:
+    reference, seen = scene(), scene(2.3, -1.6)
+    bad = np.random.default_rng(5).random(SHAPE) < 0.02
+    for one in (reference, seen):
+        one[bad] = np.nan
+    found = register(reference, seen, (15, 75, 15, 95), guess=(0.0, 0.0), most=10.0)
+    assert (found.dy, found.dx) == pytest.approx((2.3, -1.6), abs=0.05)
+
+
+# --------------------------------------------------------------------------- edges
+
+
+@settings(max_examples=60, deadline=None)
+@given(position=st.floats(14, 46), width=st.floats(0.6, 3.0), height=st.sampled_from([-0.5, 0.3, 4.0]), seed=st.integers(0, 1000))
+def test_an_edge_comes_back_within_its_error(position: float, width: float, height: float, seed: int) -> None:
+    x = np.arange(61.0)
+    noise = 0.01 * abs(height)
+    values = 2 + height * 0.5 * (1 + erf((x - position) / (np.sqrt(2) * width))) + noise * np.random.default_rng(seed).standard_normal(61)
+    for method, allowed in (("erf", 0.3), ("gradient", 3.0)):
+        found = locate(values, Edge(line=((0, 0), (60, 0)), method=method, window=12))
+        assert abs(found.position - position) < allowed
+        assert 0 < found.error < allowed
+        assert abs(found.position - position) < 6 * found.error + 0.05 * (method == "gradient")
+
+
+def test_errors_of_edges_are_calibrated() -> None:
+    x, pulls = np.arange(61.0), {"erf": [], "gradient": []}
+    chance = np.random.default_rng(8)
+    for _ in range(150):
+        position = chance.uniform(20, 40)
+        values = 0.4 + 0.6 * 0.5 * (1 + erf((x - position) / (np.sqrt(2) * 1.5))) + 0.01 * chance.standard_normal(61)
+        for method in pulls:
+            found = locate(values, Edge(line=((0, 0), (60, 0)), method=method))
+            pulls[method].append((found.position - position) / found.error)
+    assert 0.6 < np.std(pulls["erf"]) < 1.3
+    assert 0.5 < np.std(pulls["gradient"]) < 1.8
+
+
+def test_polarity_and_search_choose_among_edges() -> None:
+    x = np.arange(101.0)
+    values = 1 - 0.5 * (1 + erf((x - 30) / 2)) * 0.4 + 0.5 * (1 + erf((x - 70) / 2)) * 0.3
+    assert locate(values, Edge(line=((0, 0), (100, 0)))).position == pytest.approx(30, abs=0.05), "the larger one"
+    assert locate(values, Edge(line=((0, 0), (100, 0)), polarity="rising")).position == pytest.approx(70, abs=0.05)
+    near = Edge(line=((0, 0), (100, 0)), search=10)
+    assert locate(values, near, 68.0).position == pytest.approx(70, abs=0.05)
+    assert not np.isfinite(locate(np.ones(101), near, 50.0).position)
+    assert not np.isfinite(locate(np.full(101, np.nan), near).position)
+    flat = 1 + 0.01 * np.random.default_rng(0).standard_normal(101)
+    assert not np.isfinite(locate(flat, Edge(line=((0, 0), (100, 0)))).position), "noise is no edge"
+
+
+def test_a_line_that_runs_aslant() -> None:
+    picture = step(40.0)
+    edge = Edge(line=((10, 20), (70, 80)), width=11)
+    found = locate(profile(picture, edge), edge)
+    uy = edge.direction[0]
+    assert 10 + found.position * uy == pytest.approx(40.0, abs=0.05)
+    gone = profile(picture, edge, (60.0, 0.0))
+    assert np.isnan(gone[-20:]).all()
+
+
+# --------------------------------------------------------------------------- regions
+
+
+def test_a_region_moves_by_parts_of_a_pixel() -> None:
+    ramp = np.arange(40.0)[:, None] + np.zeros((1, 30))
+    mean, _, _ = region_mean(ramp, Region(rows=(10, 20)), (0.0, 0.0))
+    assert mean == 14.5
+    assert region_mean(ramp, Region(rows=(10, 20)), (0.3, 0.0))[0] == pytest.approx(14.8)
+    assert np.isnan(region_mean(ramp, Region(rows=(30, 40)), (8.0, 0.0))[0]), "it has left the picture"
+
+
+def test_error_of_a_region_is_that_of_its_noise() -> None:
+    chance = np.random.default_rng(2)
+    got = [region_mean(scene() + 0.02 * chance.standard_normal(SHAPE), Region(rows=(10, 60), columns=(10, 90)), (0.25, 0.0)) for _ in range(80)]
+    means, errors = np.array([g[0] for g in got]), np.array([g[1] for g in got])
+    assert np.std(means) == pytest.approx(errors.mean(), rel=0.35)
+    assert pixel_noise(3 + 0.5 * chance.standard_normal((200, 200))) == pytest.approx(0.5, rel=0.05)
+
+
+# --------------------------------------------------------------------------- the reducer
+
+
+def swelling(folder: Path, n: int = 24) -> tuple[xr.Dataset, dict[str, np.ndarray], dict[str, Any]]:
+    """A layer that swells by 3 px between a collector with particles and an edge, while the picture drifts; flat, dark, photons."""
+    chance = np.random.default_rng(7)
+    true = {
+        "edge": 60 + 3 * np.sin(np.linspace(0, 3, n)),
+        "dy": np.cumsum(np.r_[0.0, 0.5 * chance.standard_normal(n - 1)]),
+        "dx": np.linspace(0, -3, n),
+    }
+    flat = 1 - 0.3 * (np.arange(SHAPE[1])[None, :] / SHAPE[1] - 0.4) ** 2 + np.zeros(SHAPE)
+    flat[30:33, 50:53] *= 0.8
+    pictures = []
+    for edge, dy, dx in zip(*true.values(), strict=True):
+        y = np.arange(SHAPE[0])[:, None] - dy
+        collector = 1 - 0.5 * (1 + erf((y - 25) / 2.1))
+        light = step(edge + dy) * (1 - 0.7 * collector) * (collector * scene(dy, dx) / 0.6 + (1 - collector))
+        pictures.append(counted(np.clip(light * flat, 0, None), chance) + np.uint16(100))
+    tifffile.imwrite(folder / "flat.tif", (5000 * flat + 100).astype(np.float32), metadata=None)
+    tifffile.imwrite(folder / "dark.tif", np.full(SHAPE, 100.0, np.float32), metadata=None)
+    recipe = {
+        "reducer": "imaging",
+        "flat": {"file": "flat.tif"},
+        "dark": {"file": "dark.tif"},
+        "drift": {"region": {"rows": [0, 34]}},
+        "edges": {
+            "collector": {"line": [[14, 55], [38, 55]], "width": 90, "polarity": "rising"},
+            "electrode": {"line": [[45, 55], [80, 55]], "width": 90},
+        },
+        "thickness": {"layer": ["collector", "electrode"]},
+        "regions": {"beyond": {"rows": [72, 82]}},
+        "preview": 32,
+    }
+    return stack(folder, pictures, pixel_size="0.5 um"), true, recipe
+
+
+def test_a_swelling_layer(tmp_path: Path) -> None:
+    ds, true, recipe = swelling(tmp_path)
+    out = op.reduce(ds, recipe, base=tmp_path)
+    seen = out["observables"]
+    assert seen["mean"].attrs["units"] == "1"
+    for axis in "yx":
+        off = seen[f"drift_{axis}"].values - true[f"d{axis}"]
+        assert np.abs(off).max() < {"y": 0.06, "x": 0.3}[axis], "few particles say how far it moved along the collector"
+        assert 0.4 < np.std(off[1:] / seen[f"drift_{axis}_errors"].values[1:]) < 1.6
+    edge = seen.sel(boundary="electrode")
+    assert np.abs(edge["edge_position"].values - true["edge"]).max() < 0.1
+    assert np.abs(edge["edge_displacement"].values - (true["edge"] - true["edge"][0])).max() < 0.1
+    np.testing.assert_allclose(edge["displacement"].values, 0.5 * edge["edge_displacement"].values)
+    assert edge["displacement"].attrs["units"] == "um"
+    swelled = seen["layer_thickness"].values[:, 0]
+    assert np.abs(swelled - swelled[0] - 0.5 * (true["edge"] - true["edge"][0])).max() < 0.05
+    np.testing.assert_allclose(seen["region_mean"].values[:, 0], 1.0, atol=0.02)
+    small = out["reduced"]["transmission"]
+    assert small.shape == (24, 22, 27)
+    assert small.attrs["units"] == "1"
+    assert float(np.nanstd(small.values[:, 2:5, 2:-2], axis=0).max()) < 0.05, "drift is taken off: the collector's particles stay where they are"
+
+
+def test_batches_and_threads_change_nothing(tmp_path: Path) -> None:
+    ds, _, recipe = swelling(tmp_path, 9)
+    whole = op.reduce(ds, recipe, base=tmp_path, workers=1)
+    split = op.reduce(ds, recipe, base=tmp_path, memory=1, workers=3)
+    for product, one in whole.items():
+        xr.testing.assert_identical(one.drop_attrs(), split[product].drop_attrs())
+
+
+def test_by_default_nothing_is_assumed(tmp_path: Path) -> None:
+    chance = np.random.default_rng(1)
+    ds = stack(tmp_path, [counted(scene(), chance)])
+    out = op.reduce(ds)
+    assert set(out) == {"observables", "reduced"}
+    assert out["observables"]["mean"].attrs["units"] == "counts"
+    assert out["observables"]["mean"].values[0] == pytest.approx(5000 * scene().mean(), rel=0.01)
+    assert "drift_y" not in out["observables"]
+
+
+def test_optical_density_and_blank(tmp_path: Path) -> None:
+    lamp = np.array([1.0, 0.8, 1.3])
+    light = np.ones(SHAPE)
+    light[:40] = np.exp(-0.7)
+    ds = stack(tmp_path, [(20_000 * f * light).astype(np.uint16) for f in lamp])
+    recipe = {"reducer": "imaging", "blank": {"rows": [60, 90]}, "quantity": "optical_density", "regions": {"sample": {"rows": [5, 35]}}}
+    out = op.reduce(ds, recipe)["observables"]
+    np.testing.assert_allclose(out["region_mean"].values[:, 0], 0.7, atol=2e-3)
+    out = op.reduce(ds.assign_coords(lamp=("time", lamp, {"units": "1"})), {"reducer": "imaging", "normalise": "lamp"})["observables"]
+    assert np.ptp(out["mean"].values) / out["mean"].values[0] < 1e-3
+    with pytest.raises(ConfigError, match="normalise"):
+        op.reduce(ds, {"reducer": "imaging", "normalise": "nothing"})
+
+
+def test_a_frame_that_cannot_be_read_costs_only_itself(tmp_path: Path) -> None:
+    chance = np.random.default_rng(1)
+    pictures = [counted(scene(0.2 * k), chance) for k in range(5)]
+    ds = stack(tmp_path, pictures)
+    first = stack(tmp_path, pictures[:1], "b.tif")
+    other = stack(tmp_path, [pictures[0][:50]], "c.tif")
+    table = ds.copy(deep=True)
+    table["file"].values[1] = str(tmp_path / "gone.tif")
+    table["file"].values[2], table["index"].values[2] = other["file"].values[0], 0
+    table["file"].values[3], table["index"].values[3] = first["file"].values[0], 0
+    with pytest.warns(UserWarning, match="CORRUPT") as told:
+        out = op.reduce(table, {"reducer": "imaging", "drift": {}})["observables"]
+    assert any("another size" in str(w.message) for w in told)
+    corrupt = (out["quality"].values & int(Quality.CORRUPT)) > 0
+    assert corrupt.tolist() == [False, True, True, False, False]
+    assert np.isfinite(out["drift_y"].values).tolist() == [True, False, False, True, True]
+    assert out["drift_y"].values[4] == pytest.approx(0.8, abs=0.05)
+    gone = table.assign(file=("time", np.full(5, str(tmp_path / "gone.tif"), dtype=object)))
+    with pytest.raises(OperandoError, match="not there"):
+        op.reduce(gone, {"reducer": "imaging"})
+
+
+def test_frames_that_show_nothing(tmp_path: Path) -> None:
+    pictures = [scene().astype(np.float32), np.full(SHAPE, np.nan, np.float32), scene(1.0).astype(np.float32), 0.001 * scene().astype(np.float32)]
+    with pytest.warns(UserWarning, match="no number at all"):
+        out = op.reduce(stack(tmp_path, pictures), {"reducer": "imaging", "drift": {}, "edges": {"e": {"line": [[10, 50], [80, 50]], "width": 3}}})
+    seen = out["observables"]
+    assert seen["quality"].values.tolist() == [0, int(Quality.CORRUPT), 0, int(Quality.LOW_COUNTS)]
+    assert np.isfinite(seen["drift_y"].values).tolist() == [True, False, True, False]
+    assert np.isnan(out["reduced"]["intensity"].values[1]).all()
+
+
+def test_saturation_is_flagged(tmp_path: Path) -> None:
+    bright = np.full(SHAPE, 1000, np.uint16)
+    over = bright.copy()
+    over[:10] = 65535
+    out = op.reduce(stack(tmp_path, [bright, over]), {"reducer": "imaging"})["observables"]
+    assert out["quality"].values.tolist() == [0, int(Quality.SATURATED)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"edges": {"e": {"line": [[0, 0], [200, 0]]}}}, "leaves the frames"),
+        ({"edges": {"e": {"line": [[0, 0], [2, 0]]}}}, "shorter than 4 px"),
+        ({"regions": {"r": {"rows": [0, 91]}}}, "outside of the frames"),
+        ({"regions": {"r": {"rows": [9, 9]}}}, "holds no pixel"),
+        ({"thickness": {"t": ["a", "b"]}}, "no edge 'a'"),
+        ({"quantity": "transmission"}, "needs flat"),
+        ({"flat": {"file": "small.tif"}}, "not of the frames' shape"),
+        ({"flat": {"file": "missing.tif"}}, "does not exist"),
+        ({"flat": {"file": "black.tif"}, "dark": {"file": "black.tif"}}, "holds no light"),
+        ({"drift": {"region": {"columns": [0, 400]}}}, "outside of the frames"),
+    ],
+)
+def test_recipes_that_cannot_be(settings: dict[str, Any], words: str, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "small.tif", np.ones((20, 20), np.float32), metadata=None)
+    tifffile.imwrite(tmp_path / "black.tif", np.ones(SHAPE, np.float32), metadata=None)
+    ds = stack(tmp_path, [np.full(SHAPE, 1000, np.uint16)])
+    with pytest.raises((ConfigError, LoaderError), match=words):
+        op.reduce(ds, {"reducer": "imaging", **settings}, base=tmp_path)
+
+
+def test_frames_of_a_detector_are_not_integrated(tmp_path: Path) -> None:
+    ds = stack(tmp_path, [np.full(SHAPE, 1000, np.uint16)])
+    with pytest.raises(ConfigError, match="no geometry"):
+        op.reduce(ds, {"reducer": "integrate"})
+
+
+def test_turned_frames(tmp_path: Path) -> None:
+    picture = np.round(10_000 * step(30.0)).astype(np.uint16)
+    ds = stack(tmp_path, [picture.T.copy()], orientation="transpose", pixel_size=["2 um", "3 um"])
+    out = op.reduce(ds, {"reducer": "imaging", "edges": {"e": {"line": [[5, 55], [80, 55]], "width": 40}}})
+    assert out["observables"]["edge_position"].values[0, 0] == pytest.approx(30.0, abs=0.02)
+    assert list(out["observables"].attrs["pixel_size"]) == [3.0, 2.0], "rows of the turned frame are columns of the file"
+
+
+# --------------------------------------------------------------------------- maps
+
+
+def test_maps_of_half_cycles(tmp_path: Path) -> None:
+    chance = np.random.default_rng(3)
+    pictures = []
+    for k in range(9):
+        picture = np.ones(SHAPE)
+        picture[40:60, 40:60] -= 0.1 * (k // 3)
+        pictures.append((10_000 * picture + 20 * chance.standard_normal(SHAPE)).astype(np.uint16))
+    ds = stack(tmp_path, pictures)
+    ds = ds.assign_coords(half_cycle=("time", np.repeat([0, 1, 2], 3), {"units": "1"}))
+    maps = op.reduce(ds, {"stages": [{"reducer": "imaging"}, {"reducer": "image-maps", "first": 2}]})["maps"]
+    assert maps.sizes["time"] == 3
+    assert maps["half_cycle"].values.tolist() == [0, 1, 2]
+    assert maps["frame_count"].values.tolist() == [3, 3, 3]
+    inside = maps["change"].sel(y=50, x=50, method="nearest").values
+    outside = maps["change"].sel(y=10, x=10, method="nearest").values
+    np.testing.assert_allclose(inside, [0, -1000, -2000], atol=60)
+    assert np.abs(outside / maps["change_errors"].sel(y=10, x=10, method="nearest").values).max() < 6
+    one = op.reduce(ds.isel(time=[0]), {"stages": [{"reducer": "imaging"}, {"reducer": "image-maps"}]})["maps"]
+    assert one.sizes["time"] == 1
+    assert np.isnan(one["mean_errors"].values).all()
