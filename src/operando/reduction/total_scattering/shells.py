@@ -2,8 +2,9 @@
 
 A shell of pairs at distance d with a Gaussian spread sigma is, in Q, F(Q) = (N / d) exp(-Q^2 sigma^2 / 2) sin(Q d), and what G(r) shows of it is
 the transform of that from qmin to qmax, ripples and all. This is what is fitted, so that distance and width are those of the pairs and not of their
-peak, which the finite qmax widens and its neighbours shift. N is the area of the shell in r G(r): for one element, where the scale is
-absolute and no background is left in I(Q), the number of neighbours (a third less in patterns that hold some). Where the recipe names the `pair` of elements, F(Q) is multiplied by what that pair weighs, c_i f_i f_j / <f>^2
+peak, which the finite qmax widens and its neighbours shift. N is the area of the shell in r G(r): for one element, where the scale is absolute
+and no background is left in I(Q), the number of neighbours (a third less in patterns that hold some). Where the recipe names the `pair` of
+elements, F(Q) is multiplied by what that pair weighs, c_i f_i f_j / <f>^2
 (twice for unlike atoms), which narrows or widens its peak, and N is the number of j around an i. Shells near by, whose tails and ripples reach into
 the first, are fitted along where `neighbours` names their distances. Under all of it lies a slow odd curve, a r + b r^3: -4 pi density r, what is
 left of it in a particle, and the feet of other shells.
