@@ -215,20 +215,14 @@ def systematic(engine: Engine, frame: Frame, fit: Fit) -> Shifts:
         if fit.scales[k] <= 0:
             continue
         if asked.b_iso:
-            vary(
-                [
-                    frame.response(here, fit.scales[k] * (engine.columns(fit.theta, k, None, b_shift=shift)[0] - here.patterns[k]))
-                    for shift in (asked.b_iso, -asked.b_iso)
-                ]
-            )
+            step = frame.response(here, fit.scales[k] * (engine.columns(fit.theta, k, None, b_shift=asked.b_iso)[0] - here.patterns[k]))
+            vary([step, -step])
         r = engine.index_of[k]["march_r"]
         if asked.texture and not engine.may[r] and not _isotropic(engine, k):
-            steps = []
-            for sign in (1, -1):
-                theta = fit.theta.copy()
-                theta[r] += sign * asked.texture
-                steps.append(frame.response(here, fit.scales[k] * (engine.columns(theta, k, None)[0] - here.patterns[k])))
-            vary(steps)
+            theta = fit.theta.copy()
+            theta[r] += asked.texture
+            step = frame.response(here, fit.scales[k] * (engine.columns(theta, k, None)[0] - here.patterns[k]))
+            vary([step, -step])
     if asked.zero and not engine.may[0] and not engine.may[1 : 1 + len(engine.layers)].any():
         moved = fit.theta.copy()
         moved[0] += asked.zero
