@@ -520,3 +520,30 @@ def test_files_dropped_on_napari_open_the_window_and_the_widget_does(viewer: Any
     assert windows[viewer].settle()
     widget.open(str(tmp_path / "none.nxs"))
     qtbot.waitUntil(lambda: "no such store" in widget.says.text(), timeout=20_000)
+
+
+@pytest.mark.parametrize("first", ["dark", "light"])
+def test_what_is_written_is_legible_from_the_start_and_in_the_other_theme(open_window: Open, whole_store: Path, first: str) -> None:
+    """The line that tells time and voltage is painted in the theme's colour, whatever it was when its text was set."""
+    from qtpy.QtGui import QColor
+
+    window = open_window(whole_store)
+    other = "light" if first == "dark" else "dark"
+    for theme in (first, other):
+        window.viewer.theme = theme
+        window.settle()
+        for line in (window.timeline.readout, window.timeline.frames, window.impedance.says):
+            line.grab()  # paints it
+            text, ground = (QColor(c).lightness() for c in (line._colour, line.palette().window().color().name()))
+            assert abs(text - ground) > 100, (theme, text, ground)
+
+
+def test_a_window_of_its_own_has_room(open_window: Open, whole_store: Path) -> None:
+    from napari_operando.opening import _roomy
+
+    window = open_window(whole_store)
+    window.main.resize(1000, 700)
+    _roomy(window.viewer)
+    screen = window.main.screen().availableGeometry()
+    assert window.main.width() >= 0.85 * screen.width()
+    assert window.main.height() >= 0.85 * screen.height()

@@ -46,9 +46,20 @@ def view(store: str | os.PathLike[str], *, cell: str | None = None, images: Iter
     import napari
 
     viewer = napari.Viewer(title=f"operando: {stored.path.name}", show_welcome_screen=False)
+    _roomy(viewer)
     open_window(viewer, stored, cell=cell)
     with _closed_by_signals(viewer.close):
         napari.run()
+
+
+def _roomy(viewer: Any) -> None:
+    """Give the window nine tenths of the screen: strips, waterfalls and plots need it, and napari's own size does not hold them."""
+    window = viewer.window._qt_window
+    screen = window.screen().availableGeometry()
+    width, height = int(screen.width() * 0.9), int(screen.height() * 0.9)
+    if window.width() < width or window.height() < height:
+        window.resize(max(window.width(), width), max(window.height(), height))
+        window.move(screen.x() + max((screen.width() - window.width()) // 2, 0), screen.y() + max((screen.height() - window.height()) // 2, 0))
 
 
 @contextlib.contextmanager

@@ -176,7 +176,7 @@ class TextLine(QWidget):
         font = QApplication.font()
         font.setPointSizeF(points)
         self._document.setDefaultFont(font)
-        self._text = ""
+        self._text, self._colour = "", ""
         self.setFixedHeight(int(QFontMetricsF(font).height()) + 4)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setMinimumWidth(40)
@@ -189,12 +189,19 @@ class TextLine(QWidget):
         """Show another text."""
         if text != self._text:
             self._text = text
-            self._document.setHtml(f"<div style='white-space: pre; color: {self.palette().windowText().color().name()}'>{text}</div>")
+            self._lay_out()
             self.setToolTip(text if self._document.idealWidth() > self.width() else "")
             self.update()
 
+    def _lay_out(self) -> None:
+        """Lay the text out in the colour that the palette has now."""
+        self._colour = self.palette().windowText().color().name()
+        self._document.setHtml(f"<div style='white-space: pre; color: {self._colour}'>{self._text}</div>")
+
     def paintEvent(self, event: Any) -> None:
-        """Paint the text."""
+        """Paint the text, in the theme's colour: the widget may have been docked, or the theme changed, since it was set."""
+        if self.palette().windowText().color().name() != self._colour:
+            self._lay_out()
         painter = QPainter(self)
         painter.translate(0, 2)
         self._document.drawContents(painter)
