@@ -257,10 +257,17 @@ class Window(QObject):
         return tell
 
     def _adopt(self, key: str, view: TimeView, settings: dict[str, Any], kind: str) -> None:
-        """Show the first images series; the others are there to be made visible."""
-        layer = self.viewer.add_image(view, **settings, visible=not self.layers)
+        """Show the first images series of the cell; the others are there to be made visible. They arrive in any order."""
+        order = list(self.cell.images)
+        before = [name for name in self.layers if order.index(name) < order.index(key)]
+        for name in () if before else self.layers:
+            self.layers[name].visible = False
+        layer = self.viewer.add_image(view, **settings, visible=not before)
         self.layers[key], self.views[key] = layer, view
         self._opacity[key] = layer.opacity
+        times = self.session.timeline.frames[key]
+        if not before and self.session.time <= 0.0 and times.at(self.session.time).gap and times.begin.size:
+            self.session.time = float(times.begin[0] + times.end[0]) / 2  # nobody has moved the cursor, and the canvas would be black
         self._show_moment()
         self.viewer.reset_view()
 
