@@ -16,7 +16,7 @@ from PIL import Image
 
 import operando as op
 from operando import images
-from operando.contract import LoaderError, OperandoError
+from operando.contract import LoaderError, OperandoError, Quality
 from operando.loaders import claimed_by, hdf5_stack, tiff_stack, xrm
 from operando.testing import assert_valid_series
 
@@ -212,6 +212,55 @@ def test_a_microscope_file_without_pictures(tmp_path: Path) -> None:
         images.read(microscope(tmp_path / "d.xrm", STACK[:1], DATES[:1]), "", 1)
 
 
+def pages_by_pillow(path: Path) -> None:
+    pages = [Image.fromarray(one) for one in STACK]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+
+
+def pages_by_tifffile(path: Path) -> None:
+    with tifffile.TiffWriter(path, bigtiff=True, byteorder=">") as out:
+        for one in STACK:
+            out.write(one, contiguous=False)
+
+
+@pytest.mark.parametrize(
+    ("write", "left"),
+    [
+        (lambda path: tifffile.imwrite(path, STACK), 3),
+        (lambda path: tifffile.imwrite(path, STACK, byteorder=">"), 3),
+        (lambda path: tifffile.imwrite(path, STACK, metadata=None), 1),
+        (lambda path: tifffile.imwrite(path, STACK, ome=True), 1),
+        (pages_by_pillow, 4),
+        (pages_by_tifffile, 4),
+    ],
+    ids=["shaped", "shaped, big-endian", "plain", "OME", "Pillow", "BigTIFF, page by page"],
+)
+def test_a_stack_that_was_cut_off_says_so(write: Any, left: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    write(path)
+    assert same(tiff_stack.load(path))
+    assert not tiff_stack.load(path)["quality"].values.any()
+    path.write_bytes(path.read_bytes()[: int(0.58 * path.stat().st_size)])
+    with pytest.warns(UserWarning, match="cut off"):
+        ds = tiff_stack.load(path)
+    assert ds.sizes["time"] == left
+    assert ds["quality"].values.tolist() == [0] * (left - 1) + [int(Quality.INTERRUPTED)]
+    if left == 4:  # the directory comes before the pixels: the last frame is known, but not all of it is there
+        with pytest.raises(LoaderError):
+            pixels(ds, left - 1)
+        ds = ds.isel(time=slice(left - 1))
+    assert same(ds, STACK[: ds.sizes["time"]]), "what is there is right"
+
+
+def test_pixels_missing_at_the_very_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    pages_by_pillow(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match="pixels of frame 5 would end"):
+        ds = tiff_stack.load(path)
+    assert ds["quality"].values.tolist() == [0] * 5 + [int(Quality.INTERRUPTED)]
+
+
 # --------------------------------------------------------------------------- HDF5
 
 
@@ -314,6 +363,7 @@ def _whole(module: Any, path: Path) -> None:
         pixels(ds, k)
 
 
+@pytest.mark.filterwarnings("ignore:.*the stack is cut off")
 def test_damaged_files(tmp_path: Path) -> None:
     small = STACK[:, :18, :20]
     tifffile.imwrite(tmp_path / "ij.tif", small, imagej=True, metadata={"finterval": 1.0})
