@@ -274,6 +274,24 @@ def test_a_bare_stack_in_hdf5(tmp_path: Path) -> None:
     assert ds.attrs["frames_of"] == "imaging"
 
 
+@pytest.mark.parametrize(("written", "zone"), [("2024-05-06T10:00:00+02:00", None), ("2024-05-06T10:00:00", "Europe/Paris")])
+def test_the_file_says_when_it_began_and_the_source_how_frames_follow(written: str, zone: str | None, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        entry = h5.create_group("entry")
+        entry.attrs["NX_class"] = "NXentry"
+        entry["start_time"] = written
+        entry["data/frames"] = STACK
+    for given in ({"period": "2 s"}, {"frame_time": "2 s"}, {"period": "2 s", "exposure": "1 s"}):
+        ds = op.load(tmp_path / "a.h5", loader="hdf5-stack", timezone=zone, **given)
+        begin = ds["time"].values - np.timedelta64(int(np.nan_to_num(ds["exposure"].values[0]) * 5e8), "ns")
+        assert str(begin[0]) == "2024-05-06T08:00:00.000000000", given
+        assert (np.diff(begin) == np.timedelta64(2, "s")).all(), given
+    ds = op.load(tmp_path / "a.h5", loader="hdf5-stack", timezone="UTC", start="2024-01-01", period="2 s")
+    assert str(ds["time"].values[1])[:19] == "2024-01-01T00:00:02", "start: wins over the file"
+    with pytest.raises(LoaderError, match="period is not a positive time"):
+        op.load(tmp_path / "a.h5", loader="hdf5-stack", timezone=zone, period=-2.0)
+
+
 def test_frames_without_times_are_not_laid_on_one_another(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", STACK, metadata=None)
     with h5py.File(tmp_path / "a.h5", "w") as h5:
