@@ -292,6 +292,25 @@ def test_the_file_says_when_it_began_and_the_source_how_frames_follow(written: s
         op.load(tmp_path / "a.h5", loader="hdf5-stack", timezone=zone, period=-2.0)
 
 
+def test_a_picture_alone_is_one_frame(tmp_path: Path) -> None:
+    for name, more in (("a", {}), ("dark beside it", {"movie/dark": STACK[1]}), ("table beside it", {"movie/log": np.zeros((40, 3))})):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as h5:
+            h5["movie/frame"] = STACK[0]
+            for place, values in more.items():
+                h5[place] = values
+        ds = op.load(tmp_path / f"{name}.h5", loader="hdf5-stack", start="2024-05-06T10:00:00", timezone="UTC")
+        assert same(ds, STACK[:1]), name
+        assert str(ds["time"].values[0])[:19] == "2024-05-06T10:00:00"
+    with h5py.File(tmp_path / "two.h5", "w") as h5:
+        h5["movie/left"], h5["movie/right"] = STACK[0], STACK[1]
+    with pytest.raises(LoaderError, match="none is named"):
+        hdf5_stack.load(tmp_path / "two.h5")
+    assert same(hdf5_stack.load(tmp_path / "two.h5", data="/movie/right"), STACK[1:2])
+    with h5py.File(tmp_path / "stack.h5", "w") as h5:
+        h5["movie/frames"], h5["movie/sum"] = STACK, STACK.sum(axis=0)
+    assert same(hdf5_stack.load(tmp_path / "stack.h5")), "a stack comes before a picture"
+
+
 def test_frames_without_times_are_not_laid_on_one_another(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", STACK, metadata=None)
     with h5py.File(tmp_path / "a.h5", "w") as h5:
