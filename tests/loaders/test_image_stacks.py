@@ -16,7 +16,7 @@ from PIL import Image
 
 import operando as op
 from operando import images
-from operando.contract import LoaderError, OperandoError
+from operando.contract import LoaderError, OperandoError, Quality
 from operando.loaders import claimed_by, hdf5_stack, tiff_stack, xrm
 from operando.testing import assert_valid_series
 
@@ -212,6 +212,55 @@ def test_a_microscope_file_without_pictures(tmp_path: Path) -> None:
         images.read(microscope(tmp_path / "d.xrm", STACK[:1], DATES[:1]), "", 1)
 
 
+def pages_by_pillow(path: Path) -> None:
+    pages = [Image.fromarray(one) for one in STACK]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+
+
+def pages_by_tifffile(path: Path) -> None:
+    with tifffile.TiffWriter(path, bigtiff=True, byteorder=">") as out:
+        for one in STACK:
+            out.write(one, contiguous=False)
+
+
+@pytest.mark.parametrize(
+    ("write", "left"),
+    [
+        (lambda path: tifffile.imwrite(path, STACK), 3),
+        (lambda path: tifffile.imwrite(path, STACK, byteorder=">"), 3),
+        (lambda path: tifffile.imwrite(path, STACK, metadata=None), 1),
+        (lambda path: tifffile.imwrite(path, STACK, ome=True), 1),
+        (pages_by_pillow, 4),
+        (pages_by_tifffile, 4),
+    ],
+    ids=["shaped", "shaped, big-endian", "plain", "OME", "Pillow", "BigTIFF, page by page"],
+)
+def test_a_stack_that_was_cut_off_says_so(write: Any, left: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    write(path)
+    assert same(tiff_stack.load(path))
+    assert not tiff_stack.load(path)["quality"].values.any()
+    path.write_bytes(path.read_bytes()[: int(0.58 * path.stat().st_size)])
+    with pytest.warns(UserWarning, match="cut off"):
+        ds = tiff_stack.load(path)
+    assert ds.sizes["time"] == left
+    assert ds["quality"].values.tolist() == [0] * (left - 1) + [int(Quality.INTERRUPTED)]
+    if left == 4:  # the directory comes before the pixels: the last frame is known, but not all of it is there
+        with pytest.raises(LoaderError):
+            pixels(ds, left - 1)
+        ds = ds.isel(time=slice(left - 1))
+    assert same(ds, STACK[: ds.sizes["time"]]), "what is there is right"
+
+
+def test_pixels_missing_at_the_very_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    pages_by_pillow(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match="pixels of frame 5 would end"):
+        ds = tiff_stack.load(path)
+    assert ds["quality"].values.tolist() == [0] * 5 + [int(Quality.INTERRUPTED)]
+
+
 # --------------------------------------------------------------------------- HDF5
 
 
@@ -223,6 +272,43 @@ def test_a_bare_stack_in_hdf5(tmp_path: Path) -> None:
     assert (np.diff(ds["time"].values) == np.timedelta64(2, "s")).all()
     assert ds.attrs["pixel_size"] == [1.3, 1.4]
     assert ds.attrs["frames_of"] == "imaging"
+
+
+@pytest.mark.parametrize(("written", "zone"), [("2024-05-06T10:00:00+02:00", None), ("2024-05-06T10:00:00", "Europe/Paris")])
+def test_the_file_says_when_it_began_and_the_source_how_frames_follow(written: str, zone: str | None, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        entry = h5.create_group("entry")
+        entry.attrs["NX_class"] = "NXentry"
+        entry["start_time"] = written
+        entry["data/frames"] = STACK
+    for given in ({"period": "2 s"}, {"frame_time": "2 s"}, {"period": "2 s", "exposure": "1 s"}):
+        ds = op.load(tmp_path / "a.h5", loader="hdf5-stack", timezone=zone, **given)
+        begin = ds["time"].values - np.timedelta64(int(np.nan_to_num(ds["exposure"].values[0]) * 5e8), "ns")
+        assert str(begin[0]) == "2024-05-06T08:00:00.000000000", given
+        assert (np.diff(begin) == np.timedelta64(2, "s")).all(), given
+    ds = op.load(tmp_path / "a.h5", loader="hdf5-stack", timezone="UTC", start="2024-01-01", period="2 s")
+    assert str(ds["time"].values[1])[:19] == "2024-01-01T00:00:02", "start: wins over the file"
+    with pytest.raises(LoaderError, match="period is not a positive time"):
+        op.load(tmp_path / "a.h5", loader="hdf5-stack", timezone=zone, period=-2.0)
+
+
+def test_a_picture_alone_is_one_frame(tmp_path: Path) -> None:
+    for name, more in (("a", {}), ("dark beside it", {"movie/dark": STACK[1]}), ("table beside it", {"movie/log": np.zeros((40, 3))})):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as h5:
+            h5["movie/frame"] = STACK[0]
+            for place, values in more.items():
+                h5[place] = values
+        ds = op.load(tmp_path / f"{name}.h5", loader="hdf5-stack", start="2024-05-06T10:00:00", timezone="UTC")
+        assert same(ds, STACK[:1]), name
+        assert str(ds["time"].values[0])[:19] == "2024-05-06T10:00:00"
+    with h5py.File(tmp_path / "two.h5", "w") as h5:
+        h5["movie/left"], h5["movie/right"] = STACK[0], STACK[1]
+    with pytest.raises(LoaderError, match="none is named"):
+        hdf5_stack.load(tmp_path / "two.h5")
+    assert same(hdf5_stack.load(tmp_path / "two.h5", data="/movie/right"), STACK[1:2])
+    with h5py.File(tmp_path / "stack.h5", "w") as h5:
+        h5["movie/frames"], h5["movie/sum"] = STACK, STACK.sum(axis=0)
+    assert same(hdf5_stack.load(tmp_path / "stack.h5")), "a stack comes before a picture"
 
 
 def test_frames_without_times_are_not_laid_on_one_another(tmp_path: Path) -> None:
@@ -314,6 +400,7 @@ def _whole(module: Any, path: Path) -> None:
         pixels(ds, k)
 
 
+@pytest.mark.filterwarnings("ignore:.*the stack is cut off")
 def test_damaged_files(tmp_path: Path) -> None:
     small = STACK[:, :18, :20]
     tifffile.imwrite(tmp_path / "ij.tif", small, imagej=True, metadata={"finterval": 1.0})

@@ -8,6 +8,7 @@ grey.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -43,6 +44,8 @@ class Stack:
         Number of the directory of each frame; one only where `contiguous`.
     contiguous
         Bytes from the file's begin to the first frame where the frames follow one another without directories of their own.
+    cut
+        What the file says of frames that it does not hold; empty where it is complete.
     """
 
     path: str
@@ -52,6 +55,7 @@ class Stack:
     file: Any
     pages: list[int]
     contiguous: int | None = None
+    cut: str = ""
 
 
 _STACKS: OrderedDict[tuple[str, int, int], Stack] = OrderedDict()
@@ -173,7 +177,47 @@ def _listed(file: Any, name: str, size: int) -> Stack:
         if not 1 <= told <= there:
             raise LoaderError("the stack is cut off", file=name, found=f"{there} of {told} frames", hint="copy it again")
         made.frames, made.contiguous = told, begin
+        return made
+    beyond = _next_directory(file, size)
+    if not beyond:
+        last = file.pages[pages[-1]]
+        ends = max((o + n for o, n in zip(last.dataoffsets, last.databytecounts, strict=False)), default=0)
+        made.cut = f"the pixels of frame {len(pages) - 1} would end at byte {ends} of {size}" if ends > size else ""
+        return made
+    made.cut = f"the directory after frame {len(pages)} would lie at byte {beyond} of {size}"
+    told = _shaped(file)
+    if told > len(pages):
+        made.cut += f"; {told} frames were written"
+        if len(pages) == 1 and not colour and first.is_contiguous:  # tifffile: the pixels first and in one piece, then the directories
+            begin = int(first.dataoffsets[0])
+            made.frames, made.contiguous = min(told, max(1, (size - begin) // each)), begin
     return made
+
+
+def _next_directory(file: Any, size: int) -> int | None:
+    """Give where the last directory says that another one follows, if it cannot lie there: the file was longer once. None where all is well."""
+    last = getattr(file.pages[len(file.pages) - 1], "offset", None)
+    if not last:
+        return None
+    form = file.tiff
+    with open(file.filehandle.path, "rb") as raw:
+        raw.seek(last)
+        tags = int.from_bytes(raw.read(form.tagnosize), "little" if form.byteorder == "<" else "big")
+        raw.seek(last + form.tagnosize + tags * form.tagsize)
+        word = raw.read(form.offsetsize)
+    follows = int.from_bytes(word, "little" if form.byteorder == "<" else "big")
+    if len(word) < form.offsetsize:  # cut off within the directory
+        return size
+    return follows if follows >= size else None
+
+
+def _shaped(file: Any) -> int:
+    """Give how many pictures tifffile says it wrote as one array; 0 where it says nothing."""
+    told = [one.get("shape") for one in file.shaped_metadata or () if isinstance(one, dict)]
+    shape = told[0] if len(told) == 1 else None
+    if not isinstance(shape, list | tuple) or len(shape) < 3 or not all(isinstance(v, int) and 0 < v < 1 << 40 for v in shape):
+        return 0
+    return math.prod(shape[:-2]) if tuple(shape[-2:]) == tuple(file.pages[0].shape) else 0
 
 
 def _page(found: Stack, index: int) -> np.ndarray:

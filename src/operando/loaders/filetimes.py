@@ -273,7 +273,7 @@ class FileTimes:
             stamp, origin = str(self.start), "config"  # the configuration wins over the file
         number = fields.get("frame", ds["source_index"].values)
         if self.period is not None:
-            ds = self._numbered(ds, number, path)
+            ds = self._spaced(ds, path) if stamp is None and written else self._numbered(ds, number, path)
         ds = self._exposed(ds, exposure)
         if stamp is not None:
             stamps, zoned = as_stamps(stamp)
@@ -375,6 +375,19 @@ class FileTimes:
             attrs = {} if isinstance(value, str) else {"units": "1"}
             new[name] = ("time", kind, attrs)
         return ds.assign_coords(new) if new else ds.copy(deep=False)
+
+    def _spaced(self, ds: xr.Dataset, path: Path) -> xr.Dataset:
+        """Place the frames of a file that says itself when it began: index x period after its first frame's begin."""
+        if self.period is None or not self.period > 0:
+            raise LoaderError("period is not a positive time", file=path, found=self.period)
+        half = np.round(np.nan_to_num(ds["exposure"].values) * 5e8).astype("timedelta64[ns]")
+        index = ds["source_index"].values.astype(float)
+        elapsed = np.round((index - index[:1]) * self.period * 1e9).astype("timedelta64[ns]")
+        time = (ds["time"].values - half)[:1] + elapsed + half
+        out = ds.assign_coords(time=("time", time), source_time=("time", time.copy(), ds["source_time"].attrs))
+        if "stamp" in out.coords and out["stamp"].ndim:  # one clock reading counts, the first; what follows is counted from it
+            out = out.drop_vars("stamp").assign_coords(stamp=((), ds["stamp"].values[0]))
+        return out
 
     def _numbered(self, ds: xr.Dataset, number: Any, path: Path) -> xr.Dataset:
         """Place frames that are only numbered: number x period after the start."""

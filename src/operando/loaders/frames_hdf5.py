@@ -77,6 +77,8 @@ class Piece:
 def read_pieces(root: Any, path: Path, options: Mapping[str, Any]) -> list[Piece]:
     """Read every entry of an open file that holds frames; no pixel is read.
 
+    With the option `pictures` a table of numbers is a frame where an entry holds no stack and nothing that calls itself an image.
+
     Raises
     ------
     LoaderError
@@ -87,7 +89,7 @@ def read_pieces(root: Any, path: Path, options: Mapping[str, Any]) -> list[Piece
     for entry in entries:
         if not _matches(entry, root, options["match"], path):
             continue
-        found = _datasets(entry, root, options["data"], path)
+        found = _datasets(entry, root, options["data"], path, bool(options.get("pictures")))
         if not found:
             tried.append(entry)
             continue
@@ -124,7 +126,7 @@ def _matches(entry: Entry, root: Any, match: Mapping[str, str] | None, path: Pat
 # --------------------------------------------------------------------------- where the frames lie
 
 
-def _datasets(entry: Entry, root: Any, data: Any, path: Path) -> list[str]:
+def _datasets(entry: Entry, root: Any, data: Any, path: Path, pictures: bool) -> list[str]:
     """Name the datasets that hold an entry's frames, one after the other."""
     prefix = f"/{entry.name}".rstrip("/")
     if data is not None:
@@ -136,7 +138,7 @@ def _datasets(entry: Entry, root: Any, data: Any, path: Path) -> list[str]:
     if linked:  # an Eiger master, its files of frames beside it
         return [f"{prefix}/data/{name}" for name in sorted(linked, key=natural_key)]
     known: dict[Any, str] = {}
-    for name, dataset in _images(entry.group, prefix):
+    for name, dataset in list(_images(entry.group, prefix)) or (list(_images(entry.group, prefix, flat=True)) if pictures else []):
         known.setdefault((dataset.file.filename, dataset.name if dataset.file.filename != root.filename else _address(dataset)), name)
     names = list(known.values())
     if len(names) > 1:
@@ -174,8 +176,8 @@ def _is_there(root: Any, name: str) -> bool:
     return isinstance(group, h5py.Group) and last in list(group)
 
 
-def _images(group: Any, prefix: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Walk through an entry for datasets that may be frames; links that lead nowhere are passed over."""
+def _images(group: Any, prefix: str, depth: int = 0, *, flat: bool = False) -> Iterator[tuple[str, Any]]:
+    """Walk through an entry for datasets that may be frames (`flat`: any with two dims); links that lead nowhere are passed over."""
     import h5py
 
     if depth > 6:
@@ -186,12 +188,12 @@ def _images(group: Any, prefix: str, depth: int = 0) -> Iterator[tuple[str, Any]
         except (KeyError, OSError, RuntimeError, ValueError):
             continue
         if isinstance(child, h5py.Group):
-            yield from _images(child, f"{prefix}/{name}", depth + 1)
+            yield from _images(child, f"{prefix}/{name}", depth + 1, flat=flat)
         elif isinstance(child, h5py.Dataset) and child.shape is not None and child.ndim in (2, 3) and min(child.shape[-2:]) >= _SMALLEST:
             if (
                 child.dtype.kind in "iuf"
                 and not _NOT_FRAMES.search(name)
-                and (child.ndim == 3 or text_of(child.attrs.get("interpretation")) == "image")
+                and (child.ndim == 3 or flat or text_of(child.attrs.get("interpretation")) == "image")
             ):
                 yield f"{prefix}/{name}", child
 

@@ -3,8 +3,9 @@
 What the bytes mean
 -------------------
 For each entry (`entries`, `match`, as in `hdf5-path`) the one dataset of images that is there, or what `data: path` names (a list, `*` allowed);
-links to other files and virtual datasets are followed. Data Exchange (`exchange/data`) and NXtomo are stacks like others; of NXtomo the coordinate
-`image_key` says what a frame is (0 sample, 1 flat, 2 dark: `where: {image_key: 0}` leaves the others out).
+links to other files and virtual datasets are followed. Where there is no stack, a dataset (y, x) is one frame, if it is the only one. Data Exchange
+(`exchange/data`) and NXtomo are stacks like others; of NXtomo the coordinate `image_key` says what a frame is (0 sample, 1 flat, 2 dark: `where:
+{image_key: 0}` leaves the others out).
 
 Where the time comes from
 -------------------------
@@ -122,6 +123,7 @@ _AREA_DETECTOR = ("/entry/instrument/NDAttributes/NDArrayTimeStamp", "/exchange/
 def _listed(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], tuple[int, int], str, dict[str, Any]]:
     """List the frames; of a bare stack without any time too: the source's options then say it."""
     asked = [name for name in _TIMES if options[name] is not None]
+    options = options | {"pictures": True}
     if not asked:
         place = next((place for place in _AREA_DETECTOR if _is_there(path, place)), None)
         options = options | ({"frame_times": {"path": place, "kind": "epics"}} if place else {})

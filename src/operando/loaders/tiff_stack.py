@@ -3,8 +3,8 @@
 What the bytes mean
 -------------------
 Every full picture of the file (TIFF 6.0; thumbnails and coarser levels of a pyramid are none) is a frame, in the order of the file; pixels stay
-there. Of an OME file with several channels or slices `channel` and `z` say which a frame is (`where: {channel: 0}` takes one). Colour is averaged to
-grey.
+there. A file that was cut off gives the frames it holds, the last with the quality INTERRUPTED, and a warning. Of an OME file with several channels
+or slices `channel` and `z` say which a frame is (`where: {channel: 0}` takes one). Colour is averaged to grey.
 
 Where the time comes from
 -------------------------
@@ -39,6 +39,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -46,7 +47,7 @@ from xml.etree import ElementTree
 import numpy as np
 import xarray as xr
 
-from operando.contract import ContractError, LoaderError, OperandoError, as_stamps, convert
+from operando.contract import ContractError, LoaderError, OperandoError, Quality, as_stamps, convert
 from operando.images import tiff
 from operando.loaders.frame_headers import looks_like
 from operando.loaders.image_tables import image_series, pixel_size_um, seconds, sensible, turned
@@ -87,6 +88,9 @@ def load(path: str | os.PathLike[str], *, pixel_size: Any = None, frame_time: An
             "what the TIFF says of itself cannot be read", file=path, found=f"{type(error).__name__}: {str(error)[:160]}", hint="copy it again"
         ) from None
     times = _times(said, found.frames, step)
+    if found.cut:
+        warnings.warn(f"{path.name}: the stack is cut off: {found.frames} frames are there, the last is INTERRUPTED; {found.cut}", stacklevel=2)
+        times["quality"] = np.where(np.arange(found.frames) == found.frames - 1, int(Quality.INTERRUPTED), 0)
     places = [(tiff.PAGES, int(k)) for k in range(found.frames)]
     return image_series(
         path,
@@ -133,10 +137,10 @@ def _said(found: tiff.Stack) -> dict[str, Any]:
         step = told.get("finterval")
         if isinstance(step, int | float) and np.isfinite(step) and step > 0:
             out["step"] = float(step)
-    if "stamps" not in out and found.contiguous is None:
+    if "stamps" not in out:
         stamps = [_datetime(file.pages[k]) for k in found.pages]
         if all(stamps):
-            out |= {"stamps": stamps if len(set(stamps)) > 1 or len(stamps) == 1 else stamps[0], "resolution": 0.5, "written": True}
+            out |= {"stamps": stamps if len(set(stamps)) > 1 or found.frames == 1 else stamps[0], "resolution": 0.5, "written": True}
     if "exposure" not in out and (one := _exif_exposure(first)) is not None:
         out["exposure"] = np.full(found.frames, one)
     return out

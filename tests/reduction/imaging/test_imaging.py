@@ -18,7 +18,7 @@ from operando.contract import ConfigError, LoaderError, OperandoError, Quality
 from operando.reduction.imaging.edges import locate, profile
 from operando.reduction.imaging.pictures import pixel_noise, region_mean
 from operando.reduction.imaging.recipe import Edge, Region
-from operando.reduction.imaging.registration import register
+from operando.reduction.imaging.registration import Shift, register
 
 SHAPE = (90, 110)
 rng = np.random.default_rng(11)
@@ -282,6 +282,39 @@ def test_frames_that_show_nothing(tmp_path: Path) -> None:
     assert seen["quality"].values.tolist() == [0, int(Quality.CORRUPT), 0, int(Quality.LOW_COUNTS)]
     assert np.isfinite(seen["drift_y"].values).tolist() == [True, False, True, False]
     assert np.isnan(out["reduced"]["intensity"].values[1]).all()
+
+
+def test_a_first_frame_without_light_is_no_reference(tmp_path: Path) -> None:
+    chance = np.random.default_rng(12)
+    dark = chance.poisson(20.0, SHAPE).astype(np.uint16)
+    moves = [0.0, 1.5, 3.0, 4.5, 6.0]
+    pictures = [dark, dark[::-1], *(counted(scene(dy), chance) for dy in moves)]
+    edge = {"e": {"line": [[10, 50], [80, 50]], "width": 3}}
+    seen = op.reduce(stack(tmp_path, pictures), {"reducer": "imaging", "drift": {}, "edges": edge})["observables"]
+    low = int(Quality.LOW_COUNTS)
+    assert seen["quality"].values.tolist() == [low, low, 0, 0, 0, 0, 0]
+    assert np.isnan(seen["drift_y"].values[:2]).all()
+    np.testing.assert_allclose(seen["drift_y"].values[2:], moves, atol=0.05)
+    assert seen["drift_y"].values[2] == 0, "the first with light is the reference"
+    assert np.isnan(seen["edge_position"].values[:2]).all()
+
+
+def test_a_match_with_an_error_beyond_most_is_none(tmp_path: Path) -> None:
+    """A layer shows nothing along its columns: what is found there is chance, and its error says so."""
+    chance = np.random.default_rng(0)
+    pictures = [(step(at) + 0.01 * chance.standard_normal(SHAPE)).astype(np.float32) for at in (40.0, 40.3)]
+    stacked = stack(tmp_path, pictures)
+    wide = op.reduce(stacked, {"reducer": "imaging", "drift": {"most": 20}})["observables"]
+    assert np.hypot(wide["drift_y"].values[1], wide["drift_x"].values[1]) < 1, "the displacement alone would be believed"
+    assert wide["drift_x_errors"].values[1] > 1
+    with pytest.warns(UserWarning, match="drift of 1 frame was not found and is NaN"):
+        seen = op.reduce(stacked, {"reducer": "imaging", "drift": {"most": 1}})["observables"]
+    assert np.isfinite(seen["drift_y"].values).tolist() == [True, False]
+    assert np.isfinite(seen["drift_x_errors"].values).tolist() == [True, False]
+    assert not Shift(0.1, 0.1, 2.1, 0.3).within(2.0)
+    assert not Shift(0.1, 0.1, 0.3, 2.1).within(2.0)
+    assert not Shift(1.9, 1.9, 0.3, 0.3).within(2.0)
+    assert Shift(1.9, 0.1, 0.3, 1.9).within(2.0)
 
 
 def test_saturation_is_flagged(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from operando.reduction.interface import Products, reducer
 
 _DARK = 0.05
 """Part of the reference's light below which a picture was taken without beam or lamp."""
+_FIRST = 9
+"""Pictures at the begin whose median says how much light there is when there is light."""
 _SATURATED = 1e-4
 
 
@@ -51,8 +54,9 @@ _WHOLE = Region(rows=None, columns=None)
 def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Products:
     """Correct images for dark and flat, and follow drift, regions, edges and thickness in them.
 
-    The first frame of a segment, setup and position that shows something is the reference: drift is displacement against it. Lines and rectangles
-    move with the drift, and edges are given in the frame of the reference: position in the picture less drift.
+    The first frame of a segment, setup and position that shows something, with at least 5 % of the median light of the first nine, is the reference:
+    drift is displacement against it, NaN where no match was found or its error exceeds `most`. Lines and rectangles move with the drift, and edges
+    are given in the frame of the reference: position in the picture less drift.
 
     Returns
     -------
@@ -82,7 +86,14 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
     quality = np.asarray(frames["quality"].values if "quality" in frames.coords else np.zeros(n), np.int32).copy()
     errors: list[OperandoError] = []
     empty = lost = 0
-    for k, found in enumerate(correction.pictures(frames, int(told.get("workers") or 1))):
+    pictures = iter(correction.pictures(frames, int(told.get("workers") or 1)))
+    least = -math.inf
+    if carried.reference is None:  # taken before the shutter opened or the lamp was on, the first frame is no reference
+        first = list(islice(pictures, _FIRST))
+        levels = [one.level for one in first if not isinstance(one, OperandoError) and np.isfinite(one.level)]
+        least = _DARK * float(np.median(levels)) if levels and np.median(levels) > 0 else least
+        pictures = chain(first, pictures)
+    for k, found in enumerate(pictures):
         if isinstance(found, OperandoError):
             errors.append(found)
             quality[k] |= int(Quality.CORRUPT)
@@ -93,12 +104,13 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
             empty += 1
             quality[k] |= int(Quality.CORRUPT)
             continue
-        if np.isfinite(carried.level) and found.level < _DARK * carried.level:
+        if found.level < (_DARK * carried.level if np.isfinite(carried.level) else least):
             quality[k] |= int(Quality.LOW_COUNTS)
         elif carried.reference is None and found.level > 0:
             carried.reference, carried.level = found.values, found.level
-        moved = _one(k, found, recipe, carried, rows, bool(quality[k] & int(Quality.LOW_COUNTS)))
-        lost += recipe.drift is not None and not moved.found
+        dark = bool(quality[k] & int(Quality.LOW_COUNTS))
+        moved = _one(k, found, recipe, carried, rows, dark)
+        lost += recipe.drift is not None and not moved.found and not dark
         offset = (moved.dy, moved.dx) if moved.found else None if recipe.drift is not None else (0.0, 0.0)
         previews[k] = small(found.values, factor, offset) if offset is not None else np.nan
     if len(errors) == n and carried.reference is None:
@@ -289,8 +301,11 @@ def _messages(errors: list[OperandoError], empty: int, lost: int, recipe: Imagin
         )
     if empty:
         said.append(f"{empty} frame{'s' if empty > 1 else ''} hold no number at all and {'are' if empty > 1 else 'is'} CORRUPT")
-    if lost > empty:
-        said.append(f"the drift of {lost} frames was not found: drift: region: must show something with contrast, and most: be as large as the drift")
+    if lost:
+        said.append(
+            f"the drift of {lost} frame{'s' if lost > 1 else ''} was not found and is NaN: drift: region: must show something with contrast, "
+            "and most: be as large as the drift"
+        )
     if recipe.edges:
         gone = np.isnan(rows["edge_position"]).all(axis=0)
         for name, none in zip(recipe.edges, gone, strict=True):

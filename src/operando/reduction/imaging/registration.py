@@ -30,6 +30,10 @@ class Shift:
         """Whether it is a number."""
         return math.isfinite(self.dy) and math.isfinite(self.dx)
 
+    def within(self, most: float) -> bool:
+        """Whether neither the displacement nor its error is larger than `most`: an error as large says that nothing was matched."""
+        return math.hypot(self.dy, self.dx) <= most and max(self.dy_error, self.dx_error) <= most
+
 
 NOTHING = Shift(math.nan, math.nan, math.nan, math.nan)
 
@@ -55,7 +59,7 @@ def register(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, in
     Returns
     -------
     Shift
-        NaN where the box shows nothing, has left the picture, or the displacement is larger than `most`.
+        NaN where the box shows nothing, has left the picture, or the displacement or its error is larger than `most`.
     """
     tried: list[tuple[float, tuple[float, float]]] = []
     for normalization in ("phase", None):  # None weighs frequencies by what they hold: for pictures whose fine structure is noise
@@ -67,11 +71,11 @@ def register(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, in
             tried.append((left, at))
             if left < _ALIKE and math.dist(at, guess) < 1.5:  # where it was expected, and it looks like the reference
                 found = _refined(reference, picture, box, at)
-                if found is not None and math.dist((found.dy, found.dx), at) < _NEAR:
+                if found is not None and math.dist((found.dy, found.dx), at) < _NEAR and found.within(most):
                     return found
     for _, at in sorted(tried):
         found = _refined(reference, picture, box, at)
-        if found is not None and math.dist((found.dy, found.dx), at) < _NEAR and math.hypot(found.dy, found.dx) <= most:
+        if found is not None and math.dist((found.dy, found.dx), at) < _NEAR and found.within(most):
             return found
     return NOTHING
 
