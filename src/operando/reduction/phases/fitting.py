@@ -51,7 +51,9 @@ def noise_of(intensity: np.ndarray, errors: np.ndarray | None) -> Noise:
     """
     n, there = intensity.size, np.isfinite(intensity)
     typical = float(np.mean(np.abs(intensity[there]))) if there.any() else 1.0
-    variance = np.full(n, np.nan) if errors is None else np.asarray(errors, float) ** 2
+    variance = np.full(n, np.nan)
+    if errors is not None:  # an error of 0 or below is none
+        variance = np.where(np.asarray(errors, float) > 0, np.asarray(errors, float), np.nan) ** 2
     usable = np.isfinite(variance) & (variance > 0) & there
     if usable.sum() < max(20, there.sum() // 4):  # no errors, or hardly any
         if np.all(intensity[there] == np.round(intensity[there])):
