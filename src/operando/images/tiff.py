@@ -10,22 +10,19 @@ from __future__ import annotations
 import logging
 import math
 import os
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from operando.contract import LoaderError
+from operando.images.kept import Kept
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PAGES = "pages"
 """What stands for a dataset in references to TIFF files: their pages are read here and not by fabio."""
 
 _LARGEST = 1 << 16
-_OPEN = 2  # files that are kept open: a stack's directories are walked through once
-_LOCK = threading.RLock()
 
 
 @dataclass
@@ -58,9 +55,6 @@ class Stack:
     cut: str = ""
 
 
-_STACKS: OrderedDict[tuple[str, int, int], Stack] = OrderedDict()
-
-
 def is_tiff(head: bytes) -> bool:
     """Say whether a file that begins so is a TIFF or BigTIFF."""
     return head[:4] in MAGICS
@@ -74,19 +68,7 @@ def stack(path: str | os.PathLike[str]) -> Stack:
     LoaderError
         tifffile is missing, the file is damaged, holds no picture of numbers, or pictures of different size.
     """
-    name = os.path.abspath(path)
-    try:
-        stat = os.stat(name)
-    except OSError as error:
-        raise LoaderError("cannot be opened", file=path, found=error.strerror) from None
-    key = (name, stat.st_mtime_ns, stat.st_size)
-    with _LOCK:
-        if key not in _STACKS:
-            _STACKS[key] = _opened(name, stat.st_size)
-            while len(_STACKS) > _OPEN:
-                _STACKS.popitem(last=False)[1].file.close()
-        _STACKS.move_to_end(key)
-        return _STACKS[key]
+    return _STACKS.get(path)
 
 
 def read(path: str | os.PathLike[str], index: int) -> np.ndarray:
@@ -97,7 +79,7 @@ def read(path: str | os.PathLike[str], index: int) -> np.ndarray:
     LoaderError
         As `stack`; or there is no such frame, or its data are damaged or cut off.
     """
-    with _LOCK:
+    with _STACKS.lock:
         found = stack(path)
         if not 0 <= index < found.frames:
             raise LoaderError("there is no such frame", file=path, found=f"frame {index} of {found.frames}")
@@ -264,3 +246,6 @@ class quiet:
 
     def __exit__(self, *args: object) -> None:
         self.logger.setLevel(self.level)
+
+
+_STACKS: Kept[Stack] = Kept(_opened, lambda kept: kept.file.close())

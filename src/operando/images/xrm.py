@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from operando.contract import LoaderError
+from operando.images.kept import Kept
 
 MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _TYPES: dict[int, np.dtype[Any]] = {3: np.dtype("u1"), 5: np.dtype("<u2"), 10: np.dtype("<f4")}
 _LARGEST = 1 << 16
-_LOCK = threading.RLock()
-_OPEN = 2
 
 
 @dataclass
@@ -69,11 +66,8 @@ class Xrm:
         LoaderError
             The stream is damaged.
         """
-        with _LOCK:
+        with _FILES.lock:
             return _stream(self.ole, name, self.path) if self.ole.exists(name) else b""
-
-
-_FILES: OrderedDict[tuple[str, int, int], Xrm] = OrderedDict()
 
 
 def xrm(path: str | os.PathLike[str]) -> Xrm:
@@ -84,19 +78,7 @@ def xrm(path: str | os.PathLike[str]) -> Xrm:
     LoaderError
         olefile is missing; the file is damaged, or is no picture of these microscopes.
     """
-    name = os.path.abspath(path)
-    try:
-        stat = os.stat(name)
-    except OSError as error:
-        raise LoaderError("cannot be opened", file=path, found=error.strerror) from None
-    key = (name, stat.st_mtime_ns, stat.st_size)
-    with _LOCK:
-        if key not in _FILES:
-            _FILES[key] = _opened(name, stat.st_size)
-            while len(_FILES) > _OPEN:
-                _FILES.popitem(last=False)[1].ole.close()
-        _FILES.move_to_end(key)
-        return _FILES[key]
+    return _FILES.get(path)
 
 
 def read(path: str | os.PathLike[str], index: int) -> np.ndarray:
@@ -107,7 +89,7 @@ def read(path: str | os.PathLike[str], index: int) -> np.ndarray:
     LoaderError
         As `xrm`; there is no such picture, or it is cut off.
     """
-    with _LOCK:
+    with _FILES.lock:
         found = xrm(path)
         name = f"ImageData{1 + index // 100}/Image{1 + index}"
         if index < 0 or not found.ole.exists(name):
@@ -172,3 +154,6 @@ def _stream(ole: Any, name: str, path: str) -> bytes:
 
 def _text(data: bytes) -> str:
     return data.split(b"\0", 1)[0].decode("latin-1").strip()
+
+
+_FILES: Kept[Xrm] = Kept(_opened, lambda kept: kept.ole.close())
