@@ -105,6 +105,8 @@ def reduce(
 ) -> dict[str, xr.Dataset]:
     """Reduce a series by hand, by the rules of a build; files that the recipe names are read with their loaders.
 
+    State never crosses a segment, setup or position. Frames keep their order; none is dropped.
+
     Parameters
     ----------
     series

@@ -79,7 +79,7 @@ def refinement(
         below.plot(x, (seen - model) / sigma, color="0.2", linewidth=0.6)
     below.axhline(0.0, color="grey", linewidth=0.4)
     units = printed(str(frames["intensity"].attrs.get("units", "1")))
-    top.set_ylabel(f"√intensity ({units}^½)" if root else f"intensity ({units})")
+    top.set_ylabel(f"√intensity (√{units})" if root else f"intensity ({units})")
     below.set_ylabel("difference\n(σ)")
     below.set_xlabel(label)
     if there.any():

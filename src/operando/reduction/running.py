@@ -259,38 +259,12 @@ def reduce(
     folder: str | Path | None = None,
     workers: int | None = None,
 ) -> dict[str, xr.Dataset]:
-    """Reduce a series by hand, by the rules of a build.
-
-    State never crosses a segment, setup or position. Frames keep their order; none is dropped.
+    """Reduce a series in memory: `operando.reduce`, which says what the arguments are, without the loaders.
 
     Parameters
     ----------
-    series
-        Frames on UTC (with their alignment as coordinates if a reducer needs it).
-    recipe
-        Name of a packaged recipe, path, or mapping with `reducer:` or `stages:`; by default the technique's own reducer.
-    base
-        Folder in which recipes, and the files that they name, are looked for.
-    memory
-        Bytes of frames that are read and handed over at once.
     read
-        Reads the measured files that a recipe names; `op.reduce` gives the loaders.
-    folder
-        Of images: where their files lie now, if they were moved.
-    workers
-        Of images: threads that read them; by default as many as there are processors, up to four.
-
-    Returns
-    -------
-    dict
-        Product name -> Dataset, of all stages.
-
-    Raises
-    ------
-    ConfigError
-        No such recipe, or none for this technique.
-    ContractError
-        The series is of another technique or on wall-clock times, or a reducer failed or returned what it may not.
+        Reads the measured files that a recipe names; without it such a recipe is refused.
     """
     technique = str(series.attrs.get("technique"))
     known = [technique] if technique == "images" else []

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -88,7 +88,7 @@ class Series:
         Number of the spot of each frame, or None.
     """
 
-    rule = "nearest"
+    rule: Literal["hold", "nearest"] = "nearest"
 
     def __init__(self, name: str, ds: xr.Dataset, origin: np.datetime64) -> None:
         self.name, self.ds = name, ds
@@ -112,7 +112,7 @@ class Series:
     def times(self, position: int | None = None) -> FrameTimes:
         """Give the exposures of the frames of one spot, or of all."""
         only = self.position == position if position in self.positions and self.position is not None else None
-        return FrameTimes(self.begin, self.end, rule=self.rule, only=only, stale_after=self.stale_after, max_age=self.max_age)  # type: ignore[arg-type]
+        return FrameTimes(self.begin, self.end, rule=self.rule, only=only, stale_after=self.stale_after, max_age=self.max_age)
 
 
 class Spectra(Series):
@@ -175,7 +175,7 @@ class Spectra(Series):
 class ImageSeries(Series):
     """Detector or microscope frames; the pixels stay in their files."""
 
-    rule = "hold"
+    rule: Literal["hold", "nearest"] = "hold"
 
     def __init__(self, name: str, ds: xr.Dataset, origin: np.datetime64, folder: Path, moved: Iterable[Path] = ()) -> None:
         super().__init__(name, ds, origin)

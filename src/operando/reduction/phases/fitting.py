@@ -371,9 +371,8 @@ class Frame:
         return now
 
     def _inverse(self, now: Point, background: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give the inverse normal matrix of (scales in play, free parameters, background), and the weighted rows it belongs to."""
-        scale_rows = np.where(now.scales[:, None] > 0, now.rows[: self.p], 0.0)
-        rows = np.concatenate([scale_rows, now.jacobian, background])
+        """Give the inverse normal matrix of (scales, free parameters, background), and the weighted rows it belongs to."""
+        rows = np.concatenate([now.rows[: self.p], now.jacobian, background])  # scales at 0 take part: they could come up
         weighted = rows * now.weights
         normal = weighted @ rows.T
         at = self.p + np.arange(free.size)
@@ -426,7 +425,13 @@ class Frame:
             fits.append(self.settle(theta, active))
         best, before = min(fits, key=lambda fit: fit.chi2), self.strays
         best = self._without_strays(best.theta, best.active, best)
-        return self.cold() if self.strays > before else self._exchanged(self._completed(best))
+        if self.strays > before:
+            return self.cold()
+        # what was not found goes back to the recipe's lattice: where it explained most of the noise it would read more than nothing
+        there = (engine.of_phase < 0) | best.active[engine.of_phase]
+        if np.any(best.theta[~there] != engine.start[~there]):
+            best = self.settle(np.where(there, best.theta, engine.start), best.active)
+        return self._exchanged(self._completed(best))
 
     def _exchanged(self, fit: Fit) -> Fit:
         """Give lines that a phase of narrow range took to one of wide range that could have them as well.

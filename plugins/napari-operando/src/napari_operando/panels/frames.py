@@ -7,6 +7,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QBrush, QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QLabel, QPlainTextEdit, QPushButton, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
+from napari_operando.panels.plots import Panel
 from napari_operando.panels.timeline import age
 from napari_operando.reading import Cell
 from napari_operando.session import Session
@@ -16,7 +17,7 @@ _COLUMNS = ("series", "frame", "age", "shown up to (s)")
 _MOST = 200
 
 
-class FramesPanel(QWidget):
+class FramesPanel(Panel):
     """Frames at the cursor. The last column can be edited: seconds outside its exposure up to which a frame is shown."""
 
     title = "Frames"
@@ -64,15 +65,8 @@ class FramesPanel(QWidget):
         self.table_widget.blockSignals(False)
         self.refresh()
 
-    def showEvent(self, event: object) -> None:
-        """Draw what happened while it was hidden."""
-        super().showEvent(event)
-        self.refresh()
-
-    def refresh(self, *_: object) -> None:
-        """Fill the table, if it can be seen."""
-        if not self.isVisible():
-            return
+    def draw(self) -> None:
+        """Fill the table."""
         self.table_widget.blockSignals(True)
         for row, key in enumerate(self.cell.series):
             times = self.session.timeline.frames.get(key)

@@ -8,14 +8,14 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 
-from napari_operando.panels.plots import DecadesAxis, Fitted, TextLine, axis_label, dress, finite_range
+from napari_operando.panels.plots import DecadesAxis, Fitted, Panel, TextLine, axis_label, dress, finite_range
 from napari_operando.reading import Cell
 from napari_operando.session import Session
 from napari_operando.sweeps import Sweep, Sweeps
 from napari_operando.theme import Palette
 
 
-class ImpedancePanel(QWidget):
+class ImpedancePanel(Panel):
     """Sweeps as measured (dots) and as fitted (lines)."""
 
     title = "Impedance"
@@ -70,9 +70,8 @@ class ImpedancePanel(QWidget):
         layout.addLayout(top)
         layout.addWidget(self.graphics, 1)
         self.series.currentTextChanged.connect(self._chosen)
-        self.electrode.currentTextChanged.connect(self._again)
+        self.electrode.currentTextChanged.connect(self.again)
         self.shown: dict[str, tuple[int, Sweep]] = {}
-        self._drawn: object = None
         self._given: dict[str, object] = {}
         self._anew = True
         for signal in (session.time_changed, session.marks_changed, session.selection_changed):
@@ -105,21 +104,10 @@ class ImpedancePanel(QWidget):
         self.electrode.setVisible(bool(one and len(one.electrodes) > 1))
         self.plots["drt"].setVisible(bool(one and one.has_drt))
         self._anew = True
-        self._again()
+        self.again()
 
-    def _again(self, *_: object) -> None:
-        self._drawn = None
-        self.refresh()
-
-    def showEvent(self, event: object) -> None:
-        """Draw what happened while it was hidden."""
-        super().showEvent(event)
-        self.refresh()
-
-    def refresh(self, *_: object) -> None:
-        """Draw, if it can be seen and something else is to be seen."""
-        if not self.isVisible():
-            return
+    def draw(self) -> None:
+        """Draw, if something else is to be seen."""
         one = self.sweeps
         if one is None:
             self.says.setText("This store holds no impedance sweeps.")
@@ -176,14 +164,17 @@ class ImpedancePanel(QWidget):
                 if (name, key) in self.points:
                     self.points[name, key].setData(*data[key], brush=pg.mkBrush(colour))
         sweep = self.shown.get("cursor", (-1, None))[1]
-        known = sweep is not None and sweep.tau is not None and sweep.low is not None and sweep.high is not None
-        for curve, values in zip(self.band, (sweep.low, sweep.high) if known else ([], []), strict=True):  # type: ignore[union-attr]
-            curve.setData(np.log10(sweep.tau) if known else [], values)  # type: ignore[union-attr, arg-type]
-        self.fill.setVisible(known)
+        band: tuple[np.ndarray, ...] = ()
+        if sweep is not None and sweep.tau is not None and sweep.low is not None and sweep.high is not None:
+            band = np.log10(sweep.tau), sweep.low, sweep.high
+        times, *ends = band or (np.empty(0),) * 3
+        for curve, values in zip(self.band, ends, strict=True):
+            curve.setData(times, values)
+        self.fill.setVisible(bool(band))
         for key, plot in self.plots.items():
             drawn = [i.getData() for (_, k), i in (*self.lines.items(), *self.points.items()) if k == key]
-            if key == "drt" and known:
-                drawn.append((np.log10(sweep.tau), sweep.high))  # type: ignore[union-attr]
+            if key == "drt" and band:
+                drawn.append((times, ends[1]))
             x, y = (finite_range(*(np.asarray(d[i]) for d in drawn if d[i] is not None and len(d[i]))) for i in (0, 1))
             plot.getViewBox().fit(x, y, anew=self._anew)
         self._anew = False
@@ -198,7 +189,7 @@ class ImpedancePanel(QWidget):
         shade.setAlpha(70)
         self.fill.setBrush(shade)
         self._given = {}
-        self._again()
+        self.again()
 
     def table(self) -> dict[str, np.ndarray]:
         """Give what is drawn as columns; each sweep has its own frequencies."""

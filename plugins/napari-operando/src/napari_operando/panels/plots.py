@@ -208,6 +208,32 @@ class TextLine(QWidget):
         painter.end()
 
 
+class Panel(QWidget):
+    """A panel that draws only while it can be seen, and catches up when it is shown."""
+
+    _drawn: object = None
+    """What is drawn: where the same is wanted again, `draw` may leave it."""
+
+    def showEvent(self, event: object) -> None:
+        """Draw what happened while it was hidden."""
+        super().showEvent(event)
+        self.refresh()
+
+    def refresh(self, *_: object) -> None:
+        """Draw, if it can be seen."""
+        if self.isVisible():
+            self.draw()
+
+    def again(self, *_: object) -> None:
+        """Draw anew, whatever is drawn."""
+        self._drawn = None
+        self.refresh()
+
+    def draw(self) -> None:
+        """Draw the session's moment."""
+        raise NotImplementedError
+
+
 def dress(plot: pg.PlotItem, palette: Palette) -> None:
     """Give axes and titles the palette's colours."""
     for name in ("left", "bottom", "right", "top"):

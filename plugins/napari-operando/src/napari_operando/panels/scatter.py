@@ -6,7 +6,7 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QVBoxLayout, QWidget
 
-from napari_operando.panels.plots import axis_label, dress
+from napari_operando.panels.plots import Panel, axis_label, dress
 from napari_operando.reading import Cell, Trace
 from napari_operando.session import Session
 from napari_operando.theme import Palette
@@ -28,7 +28,7 @@ def paired(x: Trace, y: Trace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return few.time[good], *((own, other) if few is x else (other, own))
 
 
-class ScatterPanel(QWidget):
+class ScatterPanel(Panel):
     """Any observable against any other."""
 
     title = "Scatter"
@@ -65,9 +65,8 @@ class ScatterPanel(QWidget):
         layout.addWidget(self.says)
         self.look = palette
         self.time = self.across = self.up = np.empty(0)
-        self._drawn: object = None
         for box in (self.x_box, self.y_box, self.colour):
-            box.currentIndexChanged.connect(self._again)
+            box.currentIndexChanged.connect(self.again)
         session.time_changed.connect(self._moved)
         self.show_cell(cell)
         self.dress(palette)
@@ -89,21 +88,10 @@ class ScatterPanel(QWidget):
         self.colour.clear()
         self.colour.addItems(["time", *(["soc"] if "soc" in cell.echem else [])])
         self.colour.blockSignals(False)
-        self._again()
+        self.again()
 
-    def _again(self, *_: object) -> None:
-        self._drawn = None
-        self.refresh()
-
-    def showEvent(self, event: object) -> None:
-        """Draw what happened while it was hidden."""
-        super().showEvent(event)
-        self.refresh()
-
-    def refresh(self, *_: object) -> None:
-        """Draw, if it can be seen and something else is to be seen."""
-        if not self.isVisible():
-            return
+    def draw(self) -> None:
+        """Draw, if something else is to be seen."""
         x, y = self.cell.traces.get(self.x_box.currentText()), self.cell.traces.get(self.y_box.currentText())
         if x is None or y is None:
             self.says.setText("This store holds no observables.")
@@ -149,7 +137,7 @@ class ScatterPanel(QWidget):
         self.bar.axis.setTextPen(pg.mkPen(palette.foreground))
         self.bar.axis.setPen(pg.mkPen(palette.faint))
         self.bar.axis.label.setDefaultTextColor(pg.mkColor(palette.foreground))
-        self._again()
+        self.again()
 
     def table(self) -> dict[str, np.ndarray]:
         """Give the pairs."""

@@ -8,7 +8,7 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_operando.panels.plots import Fitted, TextLine, axis_label, dress, finite_range
+from napari_operando.panels.plots import Fitted, Panel, TextLine, axis_label, dress, finite_range
 from napari_operando.reading import Cell, Spectra
 from napari_operando.session import Session
 from napari_operando.theme import Palette
@@ -18,7 +18,7 @@ _QUICK = 48
 """Frames whose mean is taken without leaving the window's thread."""
 
 
-class SpectrumPanel(QWidget):
+class SpectrumPanel(Panel):
     """Spectra of the active series; of the first series with spectra where the active one has none."""
 
     title = "Spectrum"
@@ -55,7 +55,6 @@ class SpectrumPanel(QWidget):
         self.region_mean: tuple[object, np.ndarray, int] | None = None
         self.message = ""
         self._key = ""
-        self._drawn: object = None
         self._given: dict[str, object] = {}
         for signal in (session.time_changed, session.marks_changed, session.region_changed, session.selection_changed):
             signal.connect(self.refresh)
@@ -72,15 +71,8 @@ class SpectrumPanel(QWidget):
         self.cell, self._drawn, self._key, self._given = cell, None, "", {}
         self.refresh()
 
-    def showEvent(self, event: object) -> None:
-        """Draw what happened while it was hidden."""
-        super().showEvent(event)
-        self.refresh()
-
-    def refresh(self, *_: object) -> None:
-        """Draw, if it can be seen and something else is to be seen."""
-        if not self.isVisible():
-            return
+    def draw(self) -> None:
+        """Draw, if something else is to be seen."""
         one = self.spectra
         if one is None:
             self.shown, self._given = {}, {}
@@ -175,8 +167,7 @@ class SpectrumPanel(QWidget):
 
                 def done(found: tuple[np.ndarray, int]) -> None:
                     self.region_mean = (key, *found)
-                    self._drawn = None
-                    self.refresh()
+                    self.again()
 
                 self.work.run("mean", lambda: one.mean(frames), done, lambda e: self._say(str(e)), what=f"mean of {len(frames)} frames")
                 return
@@ -197,8 +188,7 @@ class SpectrumPanel(QWidget):
             self.curves[name].setPen(pg.mkPen(colour, width=1))
         self.difference.setPen(pg.mkPen(palette.difference, width=1))
         self.zero.setPen(pg.mkPen(palette.faint))
-        self._drawn = None
-        self.refresh()
+        self.again()
 
     def table(self) -> dict[str, np.ndarray]:
         """Give what is drawn as columns."""

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QMenu, QTo
 
 from napari_operando.panels.plots import RIGHT, TextLine
 from napari_operando.panels.rows import FractionsRow, RecordRow, Row, TracesRow, WaterfallRow
+from napari_operando.pyramid import Level
 from napari_operando.reading import Cell, Trace
 from napari_operando.session import Session
 from napari_operando.theme import COLOURMAPS, Palette
@@ -230,9 +231,9 @@ class Timeline(QWidget):
         else:
             row.title(f"{row.key}: reading ...")
 
-            def done(level: object) -> None:
+            def done(level: Level) -> None:
                 row.title(row.key)
-                row.give(level)  # type: ignore[arg-type]
+                row.give(level)
 
             self.work.run(f"overview {row.key}", pyramid.overview, done, lambda error: row.failed(str(error)), what=f"{row.key}: overview")
 
