@@ -19,14 +19,16 @@ class Kept(Generic[T]):
 
     Parameters
     ----------
+    kind, magics
+        Name of the format, and the bytes with which a file of it may begin.
     opened
         Opens a file: its absolute path and its size in bytes.
     closed
         Closes what was opened, when others have taken its place.
     """
 
-    def __init__(self, opened: Callable[[str, int], T], closed: Callable[[T], object]) -> None:
-        self._opened, self._closed = opened, closed
+    def __init__(self, kind: str, magics: tuple[bytes, ...], opened: Callable[[str, int], T], closed: Callable[[T], object]) -> None:
+        self._kind, self._magics, self._opened, self._closed = kind, magics, opened, closed
         self._files: OrderedDict[tuple[str, int, int], T] = OrderedDict()
         self.lock = threading.RLock()
         """Held while a file is read: it may be closed in favour of another otherwise."""
@@ -37,7 +39,7 @@ class Kept(Generic[T]):
         Raises
         ------
         LoaderError
-            It is not there, or what opening it raises.
+            It is not there, it is of another format, or what opening it raises.
         """
         name = os.path.abspath(path)
         try:
@@ -47,8 +49,20 @@ class Kept(Generic[T]):
         key = (name, stat.st_mtime_ns, stat.st_size)
         with self.lock:
             if key not in self._files:
+                self._refuse_others(path)
                 self._files[key] = self._opened(name, stat.st_size)
                 while len(self._files) > _OPEN:
                     self._closed(self._files.popitem(last=False)[1])
             self._files.move_to_end(key)
             return self._files[key]
+
+    def _refuse_others(self, path: str | os.PathLike[str]) -> None:
+        with open(path, "rb") as f:
+            head = f.read(8)
+        if not head.startswith(self._magics):
+            raise LoaderError(
+                f"is no {self._kind} file",
+                file=path,
+                found=f"it begins with {head!r}",
+                hint="another loader? operando loaders names those of each format",
+            )

@@ -248,4 +248,4 @@ class quiet:
         self.logger.setLevel(self.level)
 
 
-_STACKS: Kept[Stack] = Kept(_opened, lambda kept: kept.file.close())
+_STACKS: Kept[Stack] = Kept("TIFF", MAGICS, _opened, lambda kept: kept.file.close())

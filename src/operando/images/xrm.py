@@ -156,4 +156,4 @@ def _text(data: bytes) -> str:
     return data.split(b"\0", 1)[0].decode("latin-1").strip()
 
 
-_FILES: Kept[Xrm] = Kept(_opened, lambda kept: kept.ole.close())
+_FILES: Kept[Xrm] = Kept(".xrm", (MAGIC,), _opened, lambda kept: kept.ole.close())

@@ -116,7 +116,7 @@ def test_what_is_absent_reads_nothing(sample: str, shared_data: Path) -> None:
 @pytest.mark.real_data
 @pytest.mark.parametrize("sample", list(WEIGHED))
 def test_what_is_absent_and_lies_beside_a_phase_reads_nothing(sample: str, shared_data: Path) -> None:
-    """Its lines lie beside those of fluorite: looked for in all of its range it would be found on their flanks, and is held where the recipe has it."""
+    """Its lines lie beside those of fluorite: looked for in all of its range it is found on their flanks, and is held where the recipe has it."""
     recipe = _recipe(shared_data / "qpa/cif_cod_CC0")
     recipe["phases"]["silicon"] = {"structure": NEIGHBOUR}  # type: ignore[index]
     series = load(shared_data / f"qpa/iucr_cpd_qarr/cpd-{sample}.dat", "xrd-1d", timezone="UTC")
