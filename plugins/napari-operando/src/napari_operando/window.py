@@ -269,7 +269,7 @@ class Window(QObject):
         if not before and self.session.time <= 0.0 and times.at(self.session.time).gap and times.begin.size:
             self.session.time = float(times.begin[0] + times.end[0]) / 2  # nobody has moved the cursor, and the canvas would be black
         self._show_moment()
-        self.viewer.reset_view()
+        self.viewer.fit_to_view(layers=[one for one in self.layers.values() if one.visible])
 
     def _show_moment(self) -> None:
         """Let the canvas show the moment of the session."""
