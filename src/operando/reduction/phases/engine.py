@@ -66,7 +66,6 @@ class Fit:
     chi2: float = np.nan
     chi2_reduced: float = np.nan
     rwp: float = np.nan
-    rexp: float = np.nan
     calculated: np.ndarray = field(default_factory=lambda: np.zeros(0))
     under: np.ndarray = field(default_factory=lambda: np.zeros(0))
     free: np.ndarray = field(default_factory=lambda: np.zeros(0, int))

@@ -321,7 +321,7 @@ class Frame:
         total = float(self.y @ (now.weights * self.y))
         dof = max(channels - parameters, 1)
         fit = Fit(theta, now.scales, now.background, active.copy(), status, steps, chi2, chi2 / dof)
-        fit.rwp, fit.rexp = np.sqrt(chi2 / max(total, 1e-300)), np.sqrt(dof / max(total, 1e-300))
+        fit.rwp = float(np.sqrt(chi2 / max(total, 1e-300)))
         fit.calculated, fit.under, fit.free, fit.weights, fit.left_out = now.model, now.under, free, now.weights, self.strays
         fit.covariance, fit.robust = self._covariances(now, theta, free, channels, fit.chi2_reduced)
         return fit

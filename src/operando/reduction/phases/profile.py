@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-FIXED = 10
-"""Columns before those of the metric: pattern, zero, shift, W, V, U, X, Y, texture, and one more that is free."""
-PATTERN, ZERO, SHIFT, W, V, U, X, Y, TEXTURE, HELD = range(FIXED)
+FIXED = 9
+"""Columns before those of the metric: pattern, zero, shift, W, V, U, X, Y, texture."""
+PATTERN, ZERO, SHIFT, W, V, U, X, Y, TEXTURE = range(FIXED)
 
 
 @functools.cache
@@ -158,9 +158,9 @@ def kernels() -> Any:
                 by_inverse = scale * waves[w] * waves[w] / (4.0 * sine * cosine) * to_degrees
                 for j in range(free):
                     f = by_inverse * terms[k, j]
-                    if wanted[10 + j] and f != 0.0:
+                    if wanted[9 + j] and f != 0.0:
                         for i in range(a, b):
-                            out[10 + j, i] += f * dc[i]
+                            out[9 + j, i] += f * dc[i]
 
     return columns
 

@@ -23,7 +23,6 @@ class Fitted:
     fit: Fit
     amounts: Amounts | None = None
     shifts: Shifts | None = None
-    backward: bool = False
     disagree: bool = False
 
 
@@ -62,7 +61,7 @@ def fit_sequence(engine: Engine, patterns: np.ndarray, errors: np.ndarray | None
                 better = again.chi2 < ahead.chi2 * (1 - 1e-4) or (again.status == CONVERGED != ahead.status and again.chi2 < ahead.chi2 * 1.001)
                 out[n].disagree = _apart(engine, ahead, again)
                 if better:
-                    out[n].fit, out[n].backward = _light(again), True
+                    out[n].fit = _light(again)
             last = out[n].fit
     done = [n for n, frame in enumerate(frames) if frame is not None and out[n].fit.status != NOT_FITTED]
     for n in done:
