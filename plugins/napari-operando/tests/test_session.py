@@ -135,6 +135,8 @@ def test_a_region_is_between_the_marks_or_the_half_cycle(session: Session) -> No
         ("c1.5", 1800.0),
         ("C2", 3600.0),
         ("0.5 h", 1800.0),
+        ("0,5 h", 1800.0),
+        ("c1,5", 1800.0),
         ("0.5", 1800.0),
         ("30 min", 1800.0),
         ("90s", 90.0),
@@ -174,3 +176,28 @@ def test_another_cell_keeps_the_moment_and_drops_the_marks(session: Session) -> 
     assert session.time == 400.0
     session.toggle_region()
     assert session.region is not None
+
+
+def test_the_mean_ends_with_its_region(session: Session) -> None:
+    session.select(100, 200)
+    session.mean = True
+    session.toggle_region()
+    assert session.region is None
+    assert not session.mean
+
+
+def test_the_same_cell_read_again_keeps_everything_wherever_second_0_lies_now(session: Session) -> None:
+    session.time = 1000
+    session.mark("A", 400)
+    session.select(500, 900)
+    session.mean = True
+    later = Timeline(ORIGIN - np.timedelta64(600, "s"), 0.0, 9000.0, 1.0, session.timeline.frames)
+    heard: list[str] = []
+    session.renewed.connect(lambda: heard.append("renewed"))
+    session.time_changed.connect(lambda t: heard.append("time"))
+    session.renew(later)
+    assert heard == ["renewed"]
+    assert session.time == 1600.0
+    assert session.marks == {"A": 1000.0}
+    assert session.region == (1100.0, 1500.0)
+    assert session.mean

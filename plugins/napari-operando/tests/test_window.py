@@ -170,6 +170,17 @@ def test_keys(open_window: Open, whole_store: Path, qtbot: Any) -> None:
     qtbot.keyClicks(window.timeline.goto, "cycle 9")
     qtbot.keyClick(window.timeline.goto, Qt.Key.Key_Return)
     assert "no cycle 9" in window.timeline.note.text()
+    assert window.timeline.goto.styleSheet()
+    qtbot.keyClick(window.timeline.goto, Qt.Key.Key_Escape)
+    assert "no cycle 9" not in window.timeline.note.text()
+    assert not window.timeline.goto.styleSheet()
+    assert not window.timeline.goto.text()
+    assert graphics.hasFocus()
+    qtbot.keyClicks(window.timeline.goto, "noon")
+    qtbot.keyClick(window.timeline.goto, Qt.Key.Key_Return)
+    assert "noon" in window.timeline.note.text()
+    qtbot.keyClicks(window.timeline.goto, "1")
+    assert "noon" not in window.timeline.note.text()
 
 
 def test_keys_on_the_canvas_are_ours_while_the_store_is_shown_and_napari_s_after(open_window: Open, whole_store: Path) -> None:
@@ -234,6 +245,21 @@ def test_cells_spots_and_themes(open_window: Open, tmp_path: Path) -> None:
     assert (frames.frames % 2 == 0).all()
     window.timeline.positions.setCurrentText("1")
     assert (window.session.timeline.frames["xrd"].frames % 2 == 1).all()
+    window.timeline.positions.setCurrentText("all")
+    session = window.session
+    session.active = "xrd"
+    all_frames = session.timeline.frames["xrd"]
+    session.time = all_frames.middle[3]
+    session.mark("A", all_frames.middle[2])
+    session.mark("B", all_frames.middle[3])
+    assert "A is of spot 0, B of spot 1" in window.spectrum.message
+    assert "spot 1" in window.spectrum.legend.text()
+    session.select(all_frames.middle[2] - 1, all_frames.middle[5] + 1)
+    session.mean = True
+    assert "the mean is over spots 0, 1" in window.spectrum.message
+    window.timeline.positions.setCurrentText("0")
+    assert "spots" not in window.spectrum.message
+    assert "of spot" not in window.spectrum.message
     window.viewer.theme = "light"
     window.settle()
     assert not window.timeline.look.dark
@@ -262,6 +288,12 @@ def test_stale_images_are_faded_and_gaps_named(open_window: Open, whole_store: P
     window.session.time = times.middle[pause]
     window._show_moment()
     assert window.layers["detector"].opacity == 1.0
+    window.session.time = times.end[pause] + (times.stale_after + times.max_age) / 2
+    window._show_moment()
+    window.layers["detector"].opacity = 0.6  # by hand, while it is faded
+    window.session.time = times.middle[pause]
+    window._show_moment()
+    assert window.layers["detector"].opacity == pytest.approx(0.6)
 
 
 def test_a_row_can_be_shown_and_hidden(open_window: Open, whole_store: Path) -> None:
@@ -289,6 +321,8 @@ def test_images_that_were_moved_are_found_again(open_window: Open, tmp_path: Pat
     window.look_in(tmp_path / "elsewhere")
     assert window.settle()
     assert "detector" in window.layers
+    assert window.frames.problems.toPlainText() == ""
+    assert "no frame can be read" not in text_overlay(window.viewer).text
 
 
 def test_a_missing_file_among_others_is_a_gap_with_a_message(open_window: Open, tmp_path: Path) -> None:
@@ -455,21 +489,67 @@ def test_a_store_that_grew_is_read_again(open_window: Open, tmp_path: Path, view
     from operando.store import Store
 
     begin = stores.irregular(30)
-    path = stores.store(tmp_path, {("A", "xrd", "frames"): stores.xrd(begin[:20])}, publish=False)
+    pixels = stores.images(begin, tmp_path)
+    products = {
+        ("A", "echem", "frames"): stores.echem(500, 4000.0),
+        ("A", "xrd", "frames"): stores.xrd(begin[:20], positions=2),
+        ("A", "camera", "images"): pixels.isel(time=slice(0, 20)),
+    }
+    path = stores.store(tmp_path, products, publish=False)
     window = open_window(path)
-    window.session.time = 500.0
-    window.session.mark("A")
+    session, row = window.session, window.timeline.rows[1]
+    window.timeline.positions.setCurrentText("1")
+    session.time = 500.0
+    session.mark("A")
+    session.mark("B", 900.0)
+    session.select(300.0, 900.0)
+    session.mean = session.difference = True
+    session.active = "xrd"
+    row.paint("magma", "logarithm")
+    row.bar.setLevels((10.0, 300.0))
+    row.bar.sigLevelsChanged.emit(row.bar)
+    row.view.setXRange(200.0, 1000.0, padding=0)
+    row.view.setYRange(2.0, 3.0, padding=0)
+    row.view.sigRangeChangedManually.emit([False, True])
+    window.timeline.toggle("echem", False)
+    layer = window.layers["camera"]
+    layer.contrast_limits, layer.colormap, layer.opacity = (3, 9), "magma", 0.8
+    window.cell.spectra["xrd"].max_age = 77.0
+    window.spectrum.plot.getViewBox().setRange(xRange=(2.0, 2.5), padding=0)
+    window.spectrum.plot.getViewBox().sigRangeChangedManually.emit([True, True])
     with Store(path).writing() as writer:
-        later = stores.xrd(begin).isel(time=slice(20, None))
-        writer.write("A", "xrd", "frames", later, key="later")
+        writer.write("A", "xrd", "frames", stores.xrd(begin, positions=2).isel(time=slice(20, None)), key="later")
+        writer.write("A", "camera", "images", pixels.isel(time=slice(20, None)), key="later")
+        writer.write("A", "eis", "frames", stores.eis(begin[::10]), key="new")
     window.read_again()
-    qtbot.waitUntil(lambda: windows.get(viewer) not in (None, window), timeout=20_000)
-    anew = windows[viewer]
-    assert anew.settle()
-    assert window.closed
-    assert len(anew.cell.spectra["xrd"]) == 30
-    assert anew.session.time == pytest.approx(500.0, abs=anew.session.timeline.tick)
-    assert "A" in anew.session.marks
+    qtbot.waitUntil(lambda: len(window.cell.spectra["xrd"]) == 30, timeout=20_000)
+    assert window.settle()
+    assert windows[viewer] is window
+    assert not window.closed
+    assert window.session is session
+    assert session.time == pytest.approx(500.0, abs=session.timeline.tick)
+    assert session.marks == {"A": pytest.approx(500.0, abs=1.0), "B": pytest.approx(900.0, abs=1.0)}
+    assert session.region == pytest.approx((300.0, 900.0), abs=1.0)
+    assert session.mean
+    assert session.difference
+    assert session.active == "xrd"
+    assert window.position == 1
+    assert window.timeline.positions.currentText() == "1"
+    assert (session.timeline.frames["xrd"].frames % 2 == 1).all()
+    assert session.timeline.frames["xrd"].max_age == 77.0
+    assert [r.key for r in window.timeline.rows] == ["xrd"]
+    row = window.timeline.rows[0]
+    assert (row.colours, row.scale, row._levels) == ("magma", "logarithm", (10.0, 300.0))
+    assert row.view.viewRange()[0] == pytest.approx([200.0, 1000.0])
+    assert row.view.viewRange()[1] == pytest.approx([2.0, 3.0])
+    assert window.layers["camera"] is layer
+    assert (tuple(layer.contrast_limits), layer.colormap.name, layer.opacity) == ((3, 9), "magma", 0.8)
+    assert layer.data is window.views["camera"]
+    session.time = session.timeline.frames["camera"].begin[27] + 1
+    window._show_moment()
+    assert np.asarray(layer._slice.image.raw)[0, 0] == 28
+    assert window.spectrum.plot.getViewBox().viewRange()[0] == pytest.approx([2.0, 2.5])
+    assert window.impedance.sweeps is not None
 
 
 def test_a_store_that_is_growing(open_window: Open, tmp_path: Path) -> None:

@@ -60,20 +60,10 @@ def image_layer(
     problem
         Told of frames that cannot be read.
     """
-    view = TimeView(
-        timeline.frames[key],
-        series.pictures.read,
-        (picture.shape[0], picture.shape[1]),
-        picture.dtype,
-        start=timeline.begin,
-        tick=timeline.tick,
-        ticks=timeline.ticks,
-        problem=problem,
-    )
+    view = time_view(key, series, timeline, (picture.shape[0], picture.shape[1]), picture.dtype, problem)
     settings = {
         "name": key,
-        "scale": (timeline.tick, *series.grid[0]),
-        "translate": (timeline.begin, *series.grid[1]),
+        **place(series, timeline),
         "units": ("s", "pixel", "pixel"),
         "axis_labels": ("time", "y", "x"),
         "contrast_limits": contrast(picture),
@@ -86,14 +76,32 @@ def image_layer(
     return view, settings, "image"
 
 
+def time_view(
+    key: str,
+    series: ImageSeries,
+    timeline: Timeline,
+    shape: tuple[int, int],
+    dtype: Any,
+    problem: Callable[[int, str], None] | None = None,
+) -> TimeView:
+    """Give the frames of an images series over the ticks of a timeline; parameters as in `image_layer` and `TimeView`."""
+    read, ticks = series.pictures.read, timeline.ticks
+    return TimeView(timeline.frames[key], read, shape, dtype, start=timeline.begin, tick=timeline.tick, ticks=ticks, problem=problem)
+
+
+def place(series: ImageSeries, timeline: Timeline) -> dict[str, tuple[float, float, float]]:
+    """Give the steps of a layer and where it begins: seconds, and pixels of the frame."""
+    return {"scale": (timeline.tick, *series.grid[0]), "translate": (timeline.begin, *series.grid[1])}
+
+
 def caption(cell: Cell, key: str, timeline: Timeline, time: float, problems: dict[int, str]) -> str:
     """Say which image is shown, how old it is, or why there is none."""
     shown = timeline.frames[key].at(time)
     if shown.index == GAP:
         return f"{key}: no frame here"
     said = f"{key} #{shown.index}"
-    if shown.age > 0:
-        said += f", {shown.age:.0f} s old" if shown.age < 120 else f", {shown.age / 60:.1f} min old"
+    if shown.distance:
+        said += f", {shown.distance}"
     if shown.stale:
         said += " (stale)"
     if shown.index in problems:

@@ -67,6 +67,11 @@ class Trace:
         """Nothing but NaN, or nothing."""
         return not np.isfinite(self.values).any()
 
+    @cached_property
+    def largest(self) -> float:
+        """The largest finite magnitude; 0 without any."""
+        return float(np.abs(self.values[np.isfinite(self.values)]).max(initial=0.0))
+
     def only(self, keep: np.ndarray) -> Trace:
         """Give a part of it."""
         parts = {k: None if v is None else v[keep] for k, v in (("errors", self.errors), ("begin", self.begin), ("end", self.end))}

@@ -90,6 +90,8 @@ class Session:
     selection_changed = Signal()
     """The active series, a position, `difference` or `mean`."""
     cell_changed = Signal()
+    renewed = Signal()
+    """The same cell as it is now: it was read again, and may have grown."""
 
     def __init__(self, timeline: Timeline, *, cell: str = "", active: str = "") -> None:
         self._timeline, self._cell = timeline, cell
@@ -188,6 +190,18 @@ class Session:
             self.selection_changed.emit()
             self.time_changed.emit(self._time)
 
+    def renew(self, timeline: Timeline) -> None:
+        """Show the same cell, read again; moment, marks, region and choices are kept, wherever second 0 lies now."""
+        shift = float((self._timeline.origin - timeline.origin) / np.timedelta64(1, "ns")) / 1e9
+        self._timeline = timeline
+        if self._active not in timeline.frames:
+            self._active = next(iter(timeline.frames), "")
+        self._marks = {name: timeline.snap(at + shift) for name, at in self._marks.items()}
+        if self._region is not None:
+            self._region = timeline.snap(self._region[0] + shift), timeline.snap(self._region[1] + shift)
+        self._time = timeline.snap(self._time + shift)
+        self.renewed.emit()  # alone: whoever hears it takes everything anew
+
     # ------------------------------------------------------------------ marks and region
 
     def mark(self, name: str, time: float | None = None) -> None:
@@ -204,7 +218,7 @@ class Session:
             self.marks_changed.emit()
 
     def select(self, begin: float | None, end: float | None = None) -> None:
-        """Select a stretch of time; None selects nothing."""
+        """Select a stretch of time; None selects nothing, and ends the mean over it."""
         region = None
         if begin is not None and end is not None:
             low, high = sorted((self._timeline.snap(begin), self._timeline.snap(end)))
@@ -212,6 +226,8 @@ class Session:
         if region != self._region:
             self._region = region
             self.region_changed.emit()
+        if region is None:
+            self.mean = False
 
     def toggle_region(self) -> None:
         """Select between A and B, or the half cycle around the cursor; a second time, nothing."""
@@ -268,6 +284,8 @@ class Session:
     def go_to(self, text: str) -> None:
         """Go where a text says: `cycle 2`, `c2.5` (the middle of cycle 2), `7.25 h`, `90 min`, `1:30:00`, `#120` (frame), `2026-06-03 10:00` (UTC).
 
+        A decimal comma is read as a point.
+
         Raises
         ------
         ValueError
@@ -278,23 +296,23 @@ class Session:
     def moment_of(self, text: str) -> float:
         """Read a moment, in seconds; see `go_to`."""
         line, said = self._timeline, text.strip().lower()
-        if match := re.fullmatch(r"c(?:ycle)?\s*(\d+)(\.\d+)?", said):
+        if match := re.fullmatch(r"c(?:ycle)?\s*(\d+)([.,]\d+)?", said):
             starts = dict(line.cycles)
             number = int(match[1])
             if number not in starts:
                 known = ", ".join(str(n) for n in starts) or "none"
                 raise ValueError(f"there is no cycle {number}; cycles: {known}")
             ends = [s for _, s in line.cycles if s > starts[number]]
-            return starts[number] + float(match[2] or 0) * ((ends[0] if ends else line.end) - starts[number])
+            return starts[number] + float((match[2] or "0").replace(",", ".")) * ((ends[0] if ends else line.end) - starts[number])
         if match := re.fullmatch(r"#\s*(\d+)", said):
             times = line.frames.get(self._active)
             place = np.flatnonzero(times.frames == int(match[1])) if times is not None else np.array([])
             if times is None or not len(place):
                 raise ValueError(f"{self._active or 'the active series'} shows no frame {match[1]}")
             return float(times.middle[place[0]])
-        if match := re.fullmatch(r"(-?\d+(?:\.\d*)?(?:e-?\d+)?)\s*([a-z]*)", said):
+        if match := re.fullmatch(r"(-?\d+(?:[.,]\d*)?(?:e-?\d+)?)\s*([a-z]*)", said):
             if match[2] in _FACTORS or not match[2]:
-                return self._inside(float(match[1]) * _FACTORS[match[2] or "h"], text)
+                return self._inside(float(match[1].replace(",", ".")) * _FACTORS[match[2] or "h"], text)
         if match := re.fullmatch(r"(-?)(\d+):(\d\d)(?::(\d\d(?:\.\d*)?))?", said):
             seconds = int(match[2]) * 3600 + int(match[3]) * 60 + float(match[4] or 0)
             return self._inside(-seconds if match[1] else seconds, text)

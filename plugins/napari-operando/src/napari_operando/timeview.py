@@ -34,16 +34,39 @@ class Shown:
         Seconds between the moment and the frame's exposure, 0 inside it; infinite for none.
     stale
         The frame is older than the usual interval between frames.
+    ahead
+        The frame began only after the moment.
     """
 
     index: int
     age: float
     stale: bool
+    ahead: bool = False
 
     @property
     def gap(self) -> bool:
         """No frame belongs to the moment."""
         return self.index == GAP
+
+    @property
+    def distance(self) -> str:
+        """How far the frame is from the moment, in words; empty inside its exposure, and where there is no frame."""
+        if self.gap or self.age <= 0:
+            return ""
+        return f"{duration(self.age)} {'ahead' if self.ahead else 'old'}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time, short.
+
+    Examples
+    --------
+    >>> duration(12.0), duration(200.0), duration(7300.0)
+    ('12 s', '3.3 min', '2.0 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 class FrameTimes:
@@ -84,6 +107,7 @@ class FrameTimes:
         self.frames = index[np.argsort(key, kind="stable")]
         self.rule = rule
         self.count = len(begin)
+        self._began = begin
         self.begin, self.end = begin[self.frames], np.maximum(begin, end)[self.frames]
         self.middle = (self.begin + self.end) / 2
         self._key = self.begin if rule == "hold" else self.middle
@@ -103,7 +127,8 @@ class FrameTimes:
     def at(self, time: float) -> Shown:
         """Say which frame belongs to a moment."""
         index, age = self.lookup(np.array([time]))
-        return Shown(int(index[0]), float(age[0]), bool(age[0] > self.stale_after))
+        frame = int(index[0])
+        return Shown(frame, float(age[0]), bool(age[0] > self.stale_after), frame != GAP and bool(self._began[frame] > time))
 
     def lookup(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Give the frame (or `GAP`) and its age in seconds for many moments."""
@@ -171,7 +196,7 @@ class TimeView:
     start, tick, ticks
         Seconds of the first tick, between ticks, and their number.
     problem
-        Called with (frame, message) once for each frame that could not be read.
+        Called with (frame, message) once for each frame that could not be read, and with an empty message when it was read after all.
     """
 
     ndim = 3
@@ -258,15 +283,21 @@ class TimeView:
             ny, nx = (min(a, b) for a, b in zip(picture.shape, self.shape[1:], strict=True))
             blank[:ny, :nx] = picture[:ny, :nx]
             return blank
+        self._tell(index, "")
         return picture.astype(self.dtype, copy=False)
 
     def forget(self) -> None:
-        """Drop what was read and what was said, as after files were moved back."""
+        """Drop what was read, as after files were moved back; what was wrong is said again where it still is."""
         self._kept.clear()
-        self.problems.clear()
+        for index in list(self.problems):
+            self._tell(index, "")
 
     def _tell(self, index: int, message: str) -> None:
-        if self.problems.get(index) != message:
+        if self.problems.get(index, "") == message:
+            return
+        if message:
             self.problems[index] = message
-            if self._problem is not None:
-                self._problem(index, message)
+        else:
+            del self.problems[index]
+        if self._problem is not None:
+            self._problem(index, message)

@@ -11,7 +11,7 @@ import numpy as np
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMainWindow, QTabWidget, QWidget
 
-from napari_operando.layers import caption, first_picture, image_layer, text_overlay
+from napari_operando.layers import caption, first_picture, image_layer, place, text_overlay, time_view
 from napari_operando.panels.correlations import CorrelationsPanel
 from napari_operando.panels.frames import FramesPanel
 from napari_operando.panels.impedance import ImpedancePanel
@@ -100,8 +100,7 @@ class Window(QObject):
         self.position: int | None = None
         self.layers: dict[str, Any] = {}
         self.views: dict[str, TimeView] = {}
-        self._opacity: dict[str, float] = {}
-        self._faded: set[str] = set()
+        self._faded: dict[str, tuple[float, float]] = {}  # layer -> how opaque it was, and is
         self._unreadable: set[str] = set()
         self.closed = False
         self._from_canvas = self._to_canvas = False
@@ -127,8 +126,7 @@ class Window(QObject):
         self._canvas.timeout.connect(self._show_moment)
         self._listen()
         self.timeline.select_position(self.position)
-        for problem in stored.problems:
-            self.frames.tell(problem)
+        self._tell_problems()
         self._open_images()
 
     # ------------------------------------------------------------------ assembly
@@ -179,6 +177,7 @@ class Window(QObject):
     def _listen(self) -> None:
         self.session.time_changed.connect(self._moved)
         self.session.cell_changed.connect(self._cell_changed)
+        self.session.renewed.connect(self._renewed)
         self.timeline.cell_chosen.connect(self.show_cell)
         self.timeline.position_chosen.connect(self.show_position)
         self.timeline.export_wanted.connect(self.ask_export)
@@ -222,15 +221,22 @@ class Window(QObject):
 
     # ------------------------------------------------------------------ images
 
+    def _tell_problems(self) -> None:
+        """Say what of the store could not be opened."""
+        for problem in self.stored.problems:
+            self.frames.tell(problem)
+
     def _open_images(self) -> None:
-        """Add a layer for each images series, once one of its frames was read beside the window."""
+        """Add a layer for each images series that has none, once one of its frames was read beside the window."""
         for key, series in self.cell.images.items():
+            if key in self.layers:
+                continue
             times = self.session.timeline.frames[key]
             self.work.run(
                 f"images {key}",
                 lambda series=series, times=times: first_picture(series, times),
                 lambda found, key=key: self._add_images(key, *found),
-                lambda error, key=key: self.frames.tell(f"{key}: {error}"),
+                lambda error, key=key: self.frames.tell(str(error), key),
                 what=f"{key}: first frame",
             )
         self._captions()
@@ -239,10 +245,12 @@ class Window(QObject):
         if key not in self.cell.images or key in self.layers:
             return
         if picture is None:
-            self.frames.tell(f"{key}: no frame can be read: {reason}")
+            self.frames.tell(f"no frame can be read: {reason}", key)
             self._unreadable.add(key)
             self._captions()
             return
+        self._unreadable.discard(key)
+        self.frames.mended(key)
         self._adopt(key, *image_layer(key, self.cell.images[key], self.session.timeline, picture, self._problem(key)))
 
     def _problem(self, key: str) -> Callable[[int, str], None]:
@@ -251,8 +259,12 @@ class Window(QObject):
 
         def tell(frame: int, message: str) -> None:
             window = me()
-            if window is not None and not window.closed:
-                window.frames.tell(f"{key} #{frame}: {message}")
+            if window is None or window.closed:
+                return
+            if message:
+                window.frames.tell(message, f"{key} #{frame}")
+            else:
+                window.frames.mended(f"{key} #{frame}")
 
         return tell
 
@@ -264,7 +276,6 @@ class Window(QObject):
             self.layers[name].visible = False
         layer = self.viewer.add_image(view, **settings, visible=not before)
         self.layers[key], self.views[key] = layer, view
-        self._opacity[key] = layer.opacity
         times = self.session.timeline.frames[key]
         if not before and self.session.time <= 0.0 and times.at(self.session.time).gap and times.begin.size:
             self.session.time = float(times.begin[0] + times.end[0]) / 2  # nobody has moved the cursor, and the canvas would be black
@@ -293,14 +304,7 @@ class Window(QObject):
                     said.append(f"{key}: no frame can be read (see Frames)")
                 continue
             shown = line.frames[key].at(self.session.time)
-            fade = shown.stale and not shown.gap
-            if fade and key not in self._faded:
-                self._faded.add(key)
-                self._opacity[key] = layer.opacity
-                layer.opacity = layer.opacity * _FADED
-            elif not fade and key in self._faded:
-                self._faded.remove(key)
-                layer.opacity = self._opacity[key]
+            self._fade(key, layer, shown.stale and not shown.gap)
             if layer.visible:
                 said.append(caption(self.cell, key, line, self.session.time, self.views[key].problems))
         if not self.cell.images:
@@ -310,6 +314,16 @@ class Window(QObject):
         overlay.position = "top_left"
         overlay.font_size = 9
         overlay.text = "\n".join(said)
+
+    def _fade(self, key: str, layer: Any, fade: bool) -> None:
+        """Fade what is stale; afterwards it is as opaque as it was, or as somebody made it meanwhile."""
+        if fade and key not in self._faded:
+            self._faded[key] = layer.opacity, layer.opacity * _FADED
+            layer.opacity = self._faded[key][1]
+        elif not fade and key in self._faded:
+            before, faded = self._faded.pop(key)
+            if abs(layer.opacity - faded) < 1e-6:
+                layer.opacity = before
 
     def _scrolled(self, event: Any = None) -> None:
         """Follow the slider of the canvas."""
@@ -331,14 +345,15 @@ class Window(QObject):
         """Show another cell."""
         if name == self.cell.name:
             return
-        self.work.run("cell", lambda: self.stored.cell(name), self._take, lambda error: self.timeline.say(str(error)), what=f"cell {name}")
+        self.work.run(
+            "cell", lambda: self.stored.cell(name), self._take, lambda error: self.timeline.say(str(error), wrong=True), what=f"cell {name}"
+        )
 
     def _take(self, cell: Cell) -> None:
         for layer in self.layers.values():
             if layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
-        self.layers, self.views, self._opacity = {}, {}, {}
-        self._faded, self._unreadable = set(), set()
+        self.layers, self.views, self._faded, self._unreadable = {}, {}, {}, set()
         self.cell = cell
         self.position = self._first_position(self.cell)
         self.session.use(self.cell.timeline(self.position), cell.name)
@@ -348,13 +363,13 @@ class Window(QObject):
             panel.show_cell(self.cell)
         self.timeline.select_position(self.position)
         self.proportion()
+        self.frames.forget()
+        self._tell_problems()
         self._open_images()
 
     def read_again(self) -> None:
-        """Open the store anew, as while it grows; cell, moment, events and region are kept."""
-        from napari_operando.opening import open_window
-
-        session, path = self.session, self.stored.path
+        """Read the store anew, as while it grows; all that was chosen and marked is kept."""
+        path = self.stored.path
 
         def read() -> Stored:
             stored = Stored(path, self.stored.moved)
@@ -362,18 +377,47 @@ class Window(QObject):
             return stored
 
         def done(stored: Stored) -> None:
-            viewer, cell = self.viewer, self.cell.name
-            anew = open_window(viewer, stored, cell=cell if cell in stored.cells else None)
-            if anew.cell.name == cell:
-                shift = float((session.timeline.origin - anew.session.timeline.origin) / np.timedelta64(1, "ns")) / 1e9
-                anew.session.active = session.active
-                anew.session.time = session.time + shift
-                for name, at in session.marks.items():
-                    anew.session.mark(name, at + shift)
-                if session.region is not None:
-                    anew.session.select(*(edge + shift for edge in session.region))
+            self.stored = stored
+            self.timeline.name_cells(stored.cells)
+            if self.cell.name in stored.cells:
+                self._renew(stored.cell(self.cell.name))
+            else:
+                self._take(stored.cell(stored.cells[0]))
 
-        self.work.run("again", read, done, lambda error: self.timeline.say(str(error)), what=f"reading {path.name} again")
+        self.work.run("again", read, done, lambda error: self.timeline.say(str(error), wrong=True), what=f"reading {path.name} again")
+
+    def _renew(self, cell: Cell) -> None:
+        """Take the same cell, read again."""
+        for key, series in cell.series.items():
+            if (old := self.cell.series.get(key)) is not None:
+                series.max_age, series.stale_after = old.max_age, old.stale_after
+        if self.position not in cell.positions and not (self.position is None and self.cell.positions):
+            self.position = self._first_position(cell)
+        self.cell = cell
+        self.session.renew(cell.timeline(self.position))
+
+    def _renewed(self) -> None:
+        for panel in self.panels:
+            panel.renew(self.cell)
+        self.timeline.select_position(self.position)
+        self.frames.forget()
+        self._tell_problems()
+        line = self.session.timeline
+        for key, layer in list(self.layers.items()):
+            if layer not in self.viewer.layers:
+                continue  # taken away by hand
+            if key not in self.cell.images:
+                self.viewer.layers.remove(layer)
+                del self.layers[key], self.views[key]
+                self._faded.pop(key, None)
+                continue
+            series, old = self.cell.images[key], self.views[key]
+            self.views[key] = view = time_view(key, series, line, old.shape[1:], old.dtype, self._problem(key))
+            layer.data = view
+            for name, value in place(series, line).items():
+                setattr(layer, name, value)
+        self._show_moment()
+        self._open_images()
 
     def show_position(self, position: int | None) -> None:
         """Show the frames of one spot, or of all."""
@@ -397,11 +441,7 @@ class Window(QObject):
             if key in self.views:
                 self.views[key].forget()
                 self.layers[key].refresh()
-        missing = [key for key in self.cell.images if key not in self.layers]
-        self._unreadable.clear()
-        if missing:
-            self._open_images()
-        self._captions()
+        self._open_images()
 
     # ------------------------------------------------------------------ questions to the user
 
@@ -427,7 +467,7 @@ class Window(QObject):
         try:
             made = export(self, folder)
         except (OSError, op.OperandoError) as error:
-            self.timeline.say(f"not exported: {error}")
+            self.timeline.say(f"not exported: {error}", wrong=True)
             return []
         self.timeline.say(f"exported {len(made)} files into {folder}")
         return made
@@ -480,6 +520,7 @@ class Window(QObject):
         self.viewer.events.theme.disconnect(self._themed)
         self.session.time_changed.disconnect(self._moved, missing_ok=True)
         self.session.cell_changed.disconnect(self._cell_changed, missing_ok=True)
+        self.session.renewed.disconnect(self._renewed, missing_ok=True)
         for key in self._actions:
             self.viewer.bind_key(_napari_key(key), None)
         for panel in self.panels:

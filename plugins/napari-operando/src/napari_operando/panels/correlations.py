@@ -27,6 +27,8 @@ class CorrelationsPanel(QWidget):
     def show_cell(self, cell: Cell) -> None:
         """Show another cell."""
 
+    renew = show_cell
+
     def dress(self, palette: Palette) -> None:
         """Take a palette's colours."""
         self.label.setStyleSheet(f"color: {palette.faint}")

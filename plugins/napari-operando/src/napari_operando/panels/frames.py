@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QBrush, QColor
+from qtpy.QtGui import QBrush, QColor, QTextCursor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QLabel, QPlainTextEdit, QPushButton, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
 from napari_operando.panels.plots import Panel
-from napari_operando.panels.timeline import age
 from napari_operando.reading import Cell
 from napari_operando.session import Session
 from napari_operando.theme import Palette
@@ -33,9 +32,9 @@ class FramesPanel(Panel):
         self.table_widget.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.table_widget.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.table_widget.cellChanged.connect(self._edited)
+        self._wrong: dict[str, str] = {}
         self.problems = QPlainTextEdit(self)
         self.problems.setReadOnly(True)
-        self.problems.setMaximumBlockCount(_MOST)
         self.problems.setPlaceholderText("Nothing went wrong.")
         self.find_button = QPushButton("Find images ...")
         self.find_button.setToolTip("Name a folder in which to look for image files that are not where the store says")
@@ -75,7 +74,7 @@ class FramesPanel(Panel):
             shown = times.at(self.session.time)
             texts = (
                 "no frame" if shown.gap else f"#{shown.index}",
-                "" if shown.gap else age(shown.age) + (", stale" if shown.stale else ""),
+                "" if shown.gap else (shown.distance or "now") + (", stale" if shown.stale else ""),
                 f"{times.max_age:.6g}",
             )
             colour = QColor(self.look.faint if shown.gap or shown.stale else self.look.foreground)
@@ -99,9 +98,28 @@ class FramesPanel(Panel):
             self.ages_changed.emit()
         self.refresh()
 
-    def tell(self, message: str) -> None:
-        """Add a line to what went wrong."""
-        self.problems.appendPlainText(message)
+    def tell(self, message: str, of: str = "") -> None:
+        """Say what went wrong, and with what, such as a frame."""
+        self._wrong.pop(of or message, None)
+        self._wrong[of or message] = f"{of}: {message}" if of else message
+        while len(self._wrong) > _MOST:
+            del self._wrong[next(iter(self._wrong))]
+        self._list()
+
+    def mended(self, of: str) -> None:
+        """Take back what was said of something, and of its frames."""
+        for one in [k for k in self._wrong if k == of or k.startswith(f"{of} #")]:
+            del self._wrong[one]
+        self._list()
+
+    def forget(self) -> None:
+        """Take back all that was said."""
+        self._wrong.clear()
+        self._list()
+
+    def _list(self) -> None:
+        self.problems.setPlainText("\n".join(self._wrong.values()))
+        self.problems.moveCursor(QTextCursor.MoveOperation.End)
 
     def dress(self, palette: Palette) -> None:
         """Take a palette's colours."""

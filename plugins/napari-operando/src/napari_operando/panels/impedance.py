@@ -8,7 +8,7 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 
-from napari_operando.panels.plots import DecadesAxis, Fitted, Panel, TextLine, axis_label, dress, finite_range
+from napari_operando.panels.plots import DecadesAxis, Fitted, Panel, TextLine, axis_label, dress, finite_range, refill
 from napari_operando.reading import Cell
 from napari_operando.session import Session
 from napari_operando.sweeps import Sweep, Sweeps
@@ -94,6 +94,18 @@ class ImpedancePanel(Panel):
         self.series.blockSignals(False)
         self.series.setVisible(len(cell.sweeps) > 1)
         self._chosen()
+
+    def renew(self, cell: Cell) -> None:
+        """Show the same cell, read again: series, electrode and zoom are kept."""
+        if not self.cell.sweeps or self.series.currentText() not in cell.sweeps:
+            self.show_cell(cell)
+            return
+        self.cell, self._given = cell, {}
+        refill(self.series, list(cell.sweeps))
+        self.series.setVisible(len(cell.sweeps) > 1)
+        refill(self.electrode, cell.sweeps[self.series.currentText()].electrodes)
+        self.plots["drt"].setVisible(cell.sweeps[self.series.currentText()].has_drt)
+        self.again()
 
     def _chosen(self, *_: object) -> None:
         one = self.sweeps

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QFontMetricsF, QKeySequence, QPainter, QTextDocument
-from qtpy.QtWidgets import QApplication, QShortcut, QSizePolicy, QWidget
+from qtpy.QtWidgets import QApplication, QComboBox, QShortcut, QSizePolicy, QWidget
 
+from napari_operando.reading import Cell
 from napari_operando.session import Session
 from napari_operando.theme import Palette
 
@@ -86,7 +87,12 @@ class TimeView(pg.ViewBox):
         super().__init__(enableMenu=False)
         self.session = session
         self.setMouseEnabled(x=True, y=True)
-        self._anchor: float | None = None
+        self.zoomed = False
+        """Somebody zoomed or moved the other axis than time."""
+        self.sigRangeChangedManually.connect(self._by_hand)
+
+    def _by_hand(self, axes: Sequence[bool]) -> None:
+        self.zoomed |= bool(axes[1])
 
     def _time(self, event: Any, position: Any = None) -> float:
         return float(self.mapSceneToView(event.scenePos() if position is None else position).x())
@@ -232,6 +238,25 @@ class Panel(QWidget):
     def draw(self) -> None:
         """Draw the session's moment."""
         raise NotImplementedError
+
+    def show_cell(self, cell: Cell) -> None:
+        """Show another cell."""
+        raise NotImplementedError
+
+    def renew(self, cell: Cell) -> None:
+        """Show the same cell, read again: what was chosen and how far it was zoomed is kept."""
+        self.show_cell(cell)
+
+
+def refill(box: QComboBox, names: Sequence[str]) -> None:
+    """Give a box other names; what is chosen stays chosen if it is among them. Nobody is told."""
+    before = box.currentText()
+    box.blockSignals(True)
+    box.clear()
+    box.addItems(list(names))
+    if before in names:
+        box.setCurrentText(before)
+    box.blockSignals(False)
 
 
 def dress(plot: pg.PlotItem, palette: Palette) -> None:

@@ -110,6 +110,12 @@ class Row:
     def refresh(self) -> None:
         """Draw what the visible stretch of time shows."""
 
+    def resemble(self, other: Row) -> None:
+        """Look as a row does that showed the same before: how far somebody zoomed across is kept."""
+        self.view.zoomed = other.view.zoomed
+        if self.view.zoomed:
+            self.view.setYRange(*other.view.viewRange()[1], padding=0)
+
     def table(self) -> dict[str, np.ndarray]:
         """Give what is visible as columns, for export."""
         return {}
@@ -232,6 +238,7 @@ class WaterfallRow(Row):
         self.near_frames: tuple[int, int] | None = None
         self.message = ""
         self._want = want
+        self._dragged = False
         self._shaded: tuple[object, np.ndarray] | None = None
         self._levels = (0.0, 1.0)
         good = spectra.axis[np.isfinite(spectra.axis)]
@@ -245,7 +252,8 @@ class WaterfallRow(Row):
     def give(self, level: Level) -> None:
         """Take the overview of everything."""
         self.whole = level
-        self._levels = levels_of(level.values)
+        if not self._dragged:
+            self._levels = levels_of(level.values)
         self.bar.blockSignals(True)
         self.bar.setLevels(self._levels)
         self.bar.rounding = max((self._levels[1] - self._levels[0]) / 500, 1e-12)
@@ -274,8 +282,15 @@ class WaterfallRow(Row):
 
     def _levels_dragged(self, *_: object) -> None:
         low, high = self.bar.levels()
-        self._levels = (float(low), float(high))
+        self._levels, self._dragged = (float(low), float(high)), True
         self.refresh()
+
+    def resemble(self, other: Row) -> None:
+        """Take colours, shades, levels and zoom of a row that showed the same before."""
+        super().resemble(other)
+        if isinstance(other, WaterfallRow):
+            self._levels, self._dragged = other._levels, other._dragged
+            self.paint(other.colours, other.scale)
 
     def dress(self, palette: Palette) -> None:
         """Take a palette's colours."""

@@ -6,7 +6,7 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QVBoxLayout, QWidget
 
-from napari_operando.panels.plots import Panel, axis_label, dress
+from napari_operando.panels.plots import Panel, axis_label, dress, refill
 from napari_operando.reading import Cell, Trace
 from napari_operando.session import Session
 from napari_operando.theme import Palette
@@ -65,6 +65,7 @@ class ScatterPanel(Panel):
         layout.addWidget(self.says)
         self.look = palette
         self.time = self.across = self.up = np.empty(0)
+        self._axes = ("", "")
         for box in (self.x_box, self.y_box, self.colour):
             box.currentIndexChanged.connect(self.again)
         session.time_changed.connect(self._moved)
@@ -88,6 +89,19 @@ class ScatterPanel(Panel):
         self.colour.clear()
         self.colour.addItems(["time", *(["soc"] if "soc" in cell.echem else [])])
         self.colour.blockSignals(False)
+        self._axes = ("", "")
+        self.again()
+
+    def renew(self, cell: Cell) -> None:
+        """Show the same cell, read again: both observables, colour and zoom are kept."""
+        names = [n for n, t in cell.traces.items() if not t.empty]
+        if self.x_box.currentText() not in names or self.y_box.currentText() not in names:
+            self.show_cell(cell)
+            return
+        self.cell = cell
+        for box in (self.x_box, self.y_box):
+            refill(box, names)
+        refill(self.colour, ["time", *(["soc"] if "soc" in cell.echem else [])])
         self.again()
 
     def draw(self) -> None:
@@ -117,7 +131,9 @@ class ScatterPanel(Panel):
             self.bar.axis.setLabel("time (h)" if self.colour.currentText() == "time" else "state of charge", color=self.look.foreground)
             axis_label(self.plot.getAxis("bottom"), x.axis)
             axis_label(self.plot.getAxis("left"), y.axis)
-            self.plot.enableAutoRange()
+            if self._axes != (x.name, y.name):
+                self._axes = (x.name, y.name)
+                self.plot.enableAutoRange()
         self._moved(self.session.time)
 
     def _moved(self, time: float) -> None:

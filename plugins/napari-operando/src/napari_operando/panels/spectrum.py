@@ -71,6 +71,11 @@ class SpectrumPanel(Panel):
         self.cell, self._drawn, self._key, self._given = cell, None, "", {}
         self.refresh()
 
+    def renew(self, cell: Cell) -> None:
+        """Show the same cell, read again."""
+        self.cell, self._given = cell, {}
+        self.again()
+
     def draw(self) -> None:
         """Draw, if something else is to be seen."""
         one = self.spectra
@@ -108,9 +113,24 @@ class SpectrumPanel(Panel):
             said.append(f"{one.key}: no frame at {' and '.join(gaps)}")
         if "cursor" in self.shown and not np.isfinite(self.shown["cursor"][1]).any():
             said.append(f"frame {frames['cursor'].index}: nothing but NaN")
+        said += self._mean(one) + self._spots(one)
         self._say("; ".join(said))
-        self._mean(one)
         self._draw(one, stale=frames["cursor"].stale, anew=anew)
+
+    def _spots(self, one: Spectra) -> list[str]:
+        """Warn where what is compared or averaged was taken at different places: differences between spots are not changes in time."""
+        if not one.positions or one.position is None:
+            return []
+        out = []
+        at = {name: int(one.position[index]) for name, (index, _) in self.shown.items() if name in "AB" and np.isfinite(one.position[index])}
+        if len(at) == 2 and at["A"] != at["B"]:
+            out.append(f"A is of spot {at['A']}, B of spot {at['B']}: choose one spot to compare times")
+        if "mean" in self.shown and self.session.region is not None:
+            averaged = one.position[self.session.timeline.frames[one.key].within(*self.session.region)]
+            spots = np.unique(averaged[np.isfinite(averaged)]).astype(int)
+            if len(spots) > 1:
+                out.append(f"the mean is over spots {', '.join(map(str, spots))}")
+        return out
 
     def _say(self, message: str) -> None:
         self.message = message
@@ -127,7 +147,8 @@ class SpectrumPanel(Panel):
                 curve.setData(one.axis, values) if values is not None else curve.setData([], [])
             if values is not None:
                 at = (one.begin[index] + one.end[index]) / 7200
-                words = {"cursor": f"#{index} {at:.3f} h", "mean": f"mean of {index} frames"}.get(name, f"{name} #{index} {at:.3f} h")
+                spot = f" spot {one.position[index]:.0f}" if one.positions and one.position is not None and name != "mean" else ""
+                words = {"cursor": f"#{index} {at:.3f} h{spot}", "mean": f"mean of {index} frames"}.get(name, f"{name} #{index} {at:.3f} h{spot}")
                 entries.append(f"<span style='color:{colours[name]}'>▬</span> {words}")
         self.curves["cursor"].setPen(pg.mkPen(colours["cursor"], width=1))
         self.legend.setText("   ".join(reversed(entries)))
@@ -151,32 +172,31 @@ class SpectrumPanel(Panel):
             axis_label(self.below.getAxis("left"), "A - B" if both else "A - B (needs both)")
             self.below.getViewBox().fit(None, finite_range(gap), anew=True)
 
-    def _mean(self, one: Spectra) -> None:
-        """Take the mean over the region, beside the window where it takes long."""
+    def _mean(self, one: Spectra) -> list[str]:
+        """Take the mean over the region, beside the window where it takes long; say why there is none."""
         region = self.session.region
         if not self.session.mean or region is None:
-            return
+            return []
         times = self.session.timeline.frames[one.key]
         key = (one.key, region, times)
         if self.region_mean is None or self.region_mean[0] != key:
             frames = times.within(*region)
             if not len(frames):
-                self._say(f"{one.key}: no frame in the region")
-                return
+                return [f"{one.key}: no frame in the region"]
             if len(frames) > _QUICK:
 
                 def done(found: tuple[np.ndarray, int]) -> None:
                     self.region_mean = (key, *found)
                     self.again()
 
-                self.work.run("mean", lambda: one.mean(frames), done, lambda e: self._say(str(e)), what=f"mean of {len(frames)} frames")
-                return
+                self.work.run("mean", lambda: one.mean(frames), done, lambda e: self._say(f"no mean: {e}"), what=f"mean of {len(frames)} frames")
+                return [f"averaging {len(frames)} frames ..."]
             try:
                 self.region_mean = (key, *one.mean(frames))
             except Exception as error:
-                self._say(f"no mean: {str(error).splitlines()[0]}")
-                return
+                return [f"no mean: {str(error).splitlines()[0]}"]
         self.shown["mean"] = (self.region_mean[2], self.region_mean[1])
+        return []
 
     def dress(self, palette: Palette) -> None:
         """Take a palette's colours."""

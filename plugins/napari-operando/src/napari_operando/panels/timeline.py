@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtCore import QTimer, Signal
-from qtpy.QtGui import QAction, QActionGroup
+from qtpy.QtCore import QEvent, Qt, QTimer, Signal
+from qtpy.QtGui import QAction, QActionGroup, QKeyEvent
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QMenu, QToolButton, QVBoxLayout, QWidget
 
-from napari_operando.panels.plots import RIGHT, TextLine
+from napari_operando.panels.plots import RIGHT, TextLine, refill
 from napari_operando.panels.rows import FractionsRow, RecordRow, Row, TracesRow, WaterfallRow
 from napari_operando.pyramid import Level
 from napari_operando.reading import Cell, Trace
@@ -24,6 +24,45 @@ MOST_ROWS = 6
 
 _QUICK = 600_000
 """Values that are read and averaged without leaving the window's thread."""
+
+
+_TOLD = 12_000
+"""Milliseconds for which a message stands."""
+
+
+class Note(QLabel):
+    """What is told below the strips; a click takes it away."""
+
+    clicked = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.NoTextInteraction)
+
+    def mousePressEvent(self, event: object) -> None:
+        """Go away."""
+        self.clicked.emit()
+
+
+class Moment(QLineEdit):
+    """Where a moment is written; Escape leaves it."""
+
+    left = Signal()
+
+    def event(self, event: QEvent) -> bool:
+        """Take Escape before napari does."""
+        if event.type() == QEvent.Type.ShortcutOverride and event.key() == Qt.Key.Key_Escape:
+            event.accept()
+            return True
+        return bool(super().event(event))
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Leave on Escape."""
+        if event.key() == Qt.Key.Key_Escape:
+            self.left.emit()
+        else:
+            super().keyPressEvent(event)
 
 
 class Timeline(QWidget):
@@ -52,8 +91,13 @@ class Timeline(QWidget):
         self._due: set[int] | None = None  # views to be drawn anew; None for all
         self.readout = TextLine(points=9.5)
         self.frames = TextLine(points=8.5)
-        self.note = QLabel()
-        self.note.setWordWrap(True)
+        self.note = Note()
+        self.note.clicked.connect(lambda: self.say(""))
+        self._said, self._wrong = "", False
+        self._silence = QTimer(self)
+        self._silence.setSingleShot(True)
+        self._silence.setInterval(_TOLD)
+        self._silence.timeout.connect(lambda: self.say(""))
         self.cells = QComboBox()
         self.cells.addItems(cells)
         self.cells.setCurrentText(cell.name)
@@ -66,11 +110,13 @@ class Timeline(QWidget):
         self.active.setToolTip("Active series: Left and Right step through its frames, the spectrum panel shows it")
         self.active.setFixedWidth(150)
         self.active.currentTextChanged.connect(self._activate)
-        self.goto = QLineEdit()
+        self.goto = Moment()
         self.goto.setPlaceholderText("go to: cycle 2, 7.25 h, #120 ...")
         self.goto.setFixedWidth(180)
         self.goto.setToolTip("G. cycle 2, c1.5, 7.25 h, 90 min, 1:30:00, #120 (frame), 2026-06-03 10:00 (UTC)")
         self.goto.returnPressed.connect(self._go)
+        self.goto.textEdited.connect(self._mend)
+        self.goto.left.connect(self._leave)
         self.menu_button = QToolButton()
         self.menu_button.setText("Show  ")
         self.menu_button.setMinimumWidth(70)
@@ -116,19 +162,42 @@ class Timeline(QWidget):
 
     def show_cell(self, cell: Cell) -> None:
         """Show another cell."""
+        self._name(cell)
+        self.shown = self._offered = self._first_rows()
+        self.clear()
+        self._build()
+
+    def renew(self, cell: Cell) -> None:
+        """Show the same cell, read again: rows, their looks and zoom are kept; what is new in the store gets its row."""
+        offered, line = self._offered, self._line
+        low, high = self.rows[0].view.viewRange()[0] if self.rows else (line.begin, line.end)
+        whole = low <= line.begin and high >= line.end
+        shift = float((line.origin - cell.origin) / np.timedelta64(1, "ns")) / 1e9
+        self._name(cell)
+        self._offered = self._first_rows()
+        self._show([*self.shown, *(key for key in self._offered if key not in offered and key not in self.shown)])
+        if self.rows and not whole:
+            self.rows[0].view.setXRange(low + shift, high + shift, padding=0)
+
+    def _name(self, cell: Cell) -> None:
+        """Fill the boxes with what a cell has."""
         self.cell = cell
-        self.shown = self._first_rows()
-        for box, items in ((self.positions, ["all", *map(str, cell.positions)]), (self.active, list(cell.series))):
-            box.blockSignals(True)
-            box.clear()
-            box.addItems(items)
-            box.blockSignals(False)
+        refill(self.positions, ["all", *map(str, cell.positions)])
+        refill(self.active, list(cell.series))
         self.positions.setEnabled(len(cell.positions) > 1)
         self.cells.blockSignals(True)
         self.cells.setCurrentText(cell.name)
         self.cells.blockSignals(False)
-        self.note.setText("Not in this store: " + "; ".join(cell.missing) if cell.missing else "")
-        self.note.setVisible(bool(cell.missing))
+        self._note()
+
+    def name_cells(self, names: list[str]) -> None:
+        """Say which cells there are."""
+        refill(self.cells, names)
+
+    def _show(self, keys: list[str]) -> None:
+        """Show rows, in the order of the menu; those that were shown before keep their looks."""
+        order = [k for k, _ in self.available()]
+        self.shown = sorted(keys, key=lambda k: order.index(k) if k in order else len(order))
         self._build()
 
     def _first_rows(self) -> list[str]:
@@ -175,7 +244,10 @@ class Timeline(QWidget):
         return None
 
     def _build(self) -> None:
+        """Make the rows that are to be shown."""
+        before = {row.key: row for row in self.rows}
         self.clear()
+        self._line = self.session.timeline
         self.rows = [row for row in (self._make(key) for key in self.shown) if row is not None]
         for i, row in enumerate(self.rows):
             self.graphics.addItem(row.plot, i, 0)
@@ -189,6 +261,8 @@ class Timeline(QWidget):
             if isinstance(row, RecordRow):
                 row.attach(self.graphics.scene())
             row.dress(self.look)
+            if type(before.get(row.key)) is type(row):
+                row.resemble(before[row.key])
             row.marked()
             row.moved(self.session.time)
             row.view.sigResized.connect(self._later)
@@ -308,15 +382,14 @@ class Timeline(QWidget):
             words.append(f"cycle {int(at['cycle'])}" + (f" {way}" if way else ""))
         for name, symbol in (("voltage", "U"), ("current", "I"), ("soc", "soc")):
             if name in self.cell.echem:
-                value, units = at.get(name, np.nan), self.cell.echem[name].units
-                words.append(f"{symbol} = {value:.4g} {units if units != '1' else ''}" if np.isfinite(value) else f"{symbol} = –")
+                words.append(f"{symbol} = {read_out(self.cell.echem[name], at.get(name, np.nan))}")
         self.readout.setText("   ".join(words))
         chips = []
         for key, times in line.frames.items():
             if key in self.cell.spectra and key.partition("/")[0] in self.cell.spectra and "/" in key and key != session.active:
                 continue  # what was made of a series has its frames
             shown = times.at(session.time)
-            text = f"{html.escape(key)} " + ("no frame" if shown.gap else f"#{shown.index}" + (f" {age(shown.age)}" if shown.age > 0 else ""))
+            text = f"{html.escape(key)} " + (f"#{shown.index} {shown.distance}".rstrip())
             if shown.gap:
                 text = f"<s>{html.escape(key)}</s> –"
             colour = p.faint if shown.gap or shown.stale else p.foreground
@@ -330,18 +403,39 @@ class Timeline(QWidget):
         try:
             self.session.go_to(self.goto.text())
         except ValueError as error:
-            self.goto.setToolTip(str(error))
             self.goto.setStyleSheet("border: 1px solid #d04040")
-            self.say(str(error))
+            self.say(str(error), wrong=True)
             return
-        self.goto.setStyleSheet("")
+        self._leave()
+
+    def _mend(self, *_: object) -> None:
+        """Take back what was said of a moment that is being written anew."""
+        if self.goto.styleSheet():
+            self.goto.setStyleSheet("")
+            self.say("")
+
+    def _leave(self) -> None:
+        """Give the keys back to the strips."""
+        self._mend()
         self.goto.clear()
         self.graphics.setFocus()
 
-    def say(self, message: str) -> None:
-        """Tell something below the strips."""
-        self.note.setText(message)
-        self.note.setVisible(bool(message))
+    def say(self, message: str, *, wrong: bool = False) -> None:
+        """Tell something below the strips: for a while, or, where it went wrong, until something else is told or it is clicked away."""
+        self._said, self._wrong = message, wrong
+        self._silence.stop()
+        if message and not wrong:
+            self._silence.start()
+        self._note()
+
+    def _note(self) -> None:
+        """Write what is told; else what the store lacks."""
+        missing = "Not in this store: " + "; ".join(self.cell.missing) if self.cell.missing else ""
+        self.note.setText(self._said or missing)
+        self.note.setVisible(bool(self._said or missing))
+        edge = "#d04040" if self._wrong else self.look.mean
+        loud = f"color: {self.look.foreground}; font-size: 10pt; font-weight: bold; border-left: 5px solid {edge}; padding: 3px 8px"
+        self.note.setStyleSheet(loud if self._said else f"color: {self.look.faint}; font-size: 9pt; padding: 0 6px 2px 6px")
 
     def _activate(self, key: str) -> None:
         self.session.active = key
@@ -353,13 +447,7 @@ class Timeline(QWidget):
     def toggle(self, key: str, on: bool) -> None:
         """Show a row, or hide it; a row keeps the place it has in the menu."""
         low, high = self.rows[0].view.viewRange()[0] if self.rows else (None, None)
-        if on and key not in self.shown:
-            order = [k for k, _ in self.available()]
-            self.shown.append(key)
-            self.shown.sort(key=lambda k: order.index(k) if k in order else len(order))
-        elif not on and key in self.shown:
-            self.shown.remove(key)
-        self._build()
+        self._show([k for k in self.shown if k != key] + [key] * on)
         if low is not None and self.rows:
             self.rows[0].view.setXRange(low, high, padding=0)
 
@@ -419,7 +507,7 @@ class Timeline(QWidget):
         self.graphics.setBackground(palette.background)
         for row in self.rows:
             row.dress(palette)
-        self.note.setStyleSheet(f"color: {palette.faint}; font-size: 8pt; padding: 0 6px 2px 6px")
+        self._note()
         self._read_out()
         self._later()
 
@@ -437,14 +525,18 @@ class Timeline(QWidget):
         self.clear()
 
 
-def age(seconds: float) -> str:
-    """Write how old something is, short.
+def read_out(trace: Trace, value: float) -> str:
+    """Write a number of a record with as many decimals as its largest number has to four digits, so that noise around 0 is 0.
 
     Examples
     --------
-    >>> age(12.0), age(200.0), age(7300.0)
-    ('12 s', '3.3 min', '2.0 h')
+    >>> soc = Trace("echem/soc", "state of charge", "1", np.zeros(2), np.array([0.0, 1.0]))
+    >>> read_out(soc, -8e-10), read_out(soc, 0.51234), read_out(soc, np.nan)
+    ('0.000', '0.512', '–')
     """
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    if not np.isfinite(value):
+        return "–"
+    decimals = int(np.clip(3 - np.floor(np.log10(trace.largest)), 0, 9)) if trace.largest > 0 else 3
+    text = f"{value:.{decimals}f}"
+    text = text.removeprefix("-") if not float(text) else text
+    return text if trace.units == "1" else f"{text} {trace.units}"
