@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMainWindow, QTabWidget, QWidget
 
@@ -384,7 +383,10 @@ class Window(QObject):
             else:
                 self._take(stored.cell(stored.cells[0]))
 
-        self.work.run("again", read, done, lambda error: self.timeline.say(str(error), wrong=True), what=f"reading {path.name} again")
+        self.work.run("again", read, done, self._failed, what=f"reading {path.name} again")
+
+    def _failed(self, error: Exception) -> None:
+        self.timeline.say(str(error), wrong=True)
 
     def _renew(self, cell: Cell) -> None:
         """Take the same cell, read again."""
