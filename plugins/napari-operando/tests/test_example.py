@@ -59,5 +59,37 @@ def test_the_example_gives_layers_without_a_window(example: Path) -> None:
     assert np.asarray(view[len(view) // 2]).max() > 0
 
 
+def test_the_sample_opens_its_window_and_meanwhile_the_viewer_answers(
+    viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+
+    import npe2
+    from qtpy.QtCore import QTimer
+
+    from napari_operando.window import windows
+
+    manager = npe2.PluginManager.instance()
+    if "napari-operando" not in manager:
+        manager.register(npe2.PluginManifest.from_distribution("napari-operando"), warn_disabled=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    ticks: list[float] = []
+    clock = QTimer()
+    clock.setInterval(20)
+    clock.timeout.connect(lambda: ticks.append(time.monotonic()))
+    begin = time.monotonic()
+    assert viewer.open_sample("napari-operando", "example") == []
+    assert time.monotonic() - begin < 2
+    clock.start()
+    qtbot.wait(5000)
+    clock.stop()
+    assert len(ticks) > 100  # of 250: another process builds
+    qtbot.waitUntil(lambda: viewer in windows, timeout=300_000)
+    window = windows[viewer]
+    assert window.settle()
+    assert sorted(layer.name for layer in viewer.layers) == ["imaging", "imaging/transmission", "xrd/images"]
+    assert window.stored.path.is_relative_to(tmp_path)
+
+
 def test_the_binding_of_the_tests_is_a_good_one(qapp: Any) -> None:
     assert binding_problem() == ""

@@ -627,3 +627,19 @@ def test_a_window_of_its_own_has_room(open_window: Open, whole_store: Path) -> N
     screen = window.main.screen().availableGeometry()
     assert window.main.width() >= 0.85 * screen.width()
     assert window.main.height() >= 0.85 * screen.height()
+
+
+def test_a_viewer_that_was_closed_meanwhile_is_left_alone(qapp: Any, screen: str, whole_store: Path, qtbot: Any) -> None:
+    import napari
+
+    from napari_operando import opening
+    from napari_operando.window import windows
+
+    if not screen:
+        pytest.skip("no screen")
+    viewer = napari.Viewer(show=True, show_welcome_screen=False)
+    opening.open_beside(viewer, whole_store)
+    assert opening._reading
+    viewer.close()
+    qtbot.waitUntil(lambda: not opening._reading, timeout=20_000)
+    assert viewer not in windows

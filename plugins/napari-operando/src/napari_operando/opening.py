@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import warnings
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     import napari
 
     from napari_operando.window import Window
+
+
+EXAMPLE = "operando://example/beamtime.nxs"
+"""What File > Open Sample opens."""
 
 
 def view(store: str | os.PathLike[str], *, cell: str | None = None, images: Iterable[str | os.PathLike[str]] = ()) -> None:
@@ -103,7 +108,7 @@ def open_beside(viewer: napari.Viewer, store: str | os.PathLike[str], failed: Ca
     Parameters
     ----------
     viewer, store
-        Where, and what.
+        Where, and what; `EXAMPLE` is built first where it is not there yet.
     failed
         Told why it cannot be opened; by default napari shows it.
     """
@@ -112,22 +117,33 @@ def open_beside(viewer: napari.Viewer, store: str | os.PathLike[str], failed: Ca
     from napari_operando.work import Work
 
     work = Work()
+    name = "building the example beamtime" if store == EXAMPLE else f"opening {Path(store).name}"
 
     def read() -> Stored:
-        stored = Stored(store)
+        stored = Stored(_built_example() if store == EXAMPLE else store)
         stored.cell(stored.cells[0])
         return stored
 
     def done(stored: Stored) -> None:
         _reading.discard(work)
-        open_window(viewer, stored)
+        if _is_open(viewer):
+            open_window(viewer, stored)
 
     def wrong(error: Exception) -> None:
         _reading.discard(work)
-        (failed or show_error)(str(error))
+        if _is_open(viewer):
+            (failed or show_error)(str(error))
 
     _reading.add(work)
-    work.run("open", read, done, wrong, what=f"opening {Path(store).name}")
+    work.run("open", read, done, wrong, what=name)
+
+
+def _is_open(viewer: Any) -> bool:
+    """Say whether a viewer's window is still there: it may have been closed while something was read."""
+    try:
+        return bool(viewer.window._qt_window.isVisible())
+    except (AttributeError, RuntimeError):
+        return False
 
 
 _reading: set[Any] = set()
@@ -152,7 +168,10 @@ def binding_problem() -> str:
 
 def reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | None:
     """Say whether a path is a store of operando, cheaply; napari then calls what is returned."""
-    one = Path(path if isinstance(path, str) else path[0])
+    first = path if isinstance(path, str) else path[0]
+    if first == EXAMPLE:
+        return _read
+    one = Path(first)
     if one.is_dir():
         return _read if (one / "manifest.jsonl").is_file() else None
     try:
@@ -172,7 +191,7 @@ def _read(path: str | Sequence[str]) -> list[Any]:
         if viewer is not None:
             open_beside(viewer, one)
         else:
-            out += image_layers(Stored(one))
+            out += image_layers(Stored(example_store() if one == EXAMPLE else one))
     return out or [(None,)]
 
 
@@ -191,20 +210,18 @@ def image_layers(stored: Stored, cell: str | None = None) -> list[Any]:
     return out
 
 
-def example() -> list[Any]:
-    """Build the example beamtime where it is not there yet, and show it."""
-    store = example_store()
-    viewer = _viewer()
-    stored = Stored(store)
-    if viewer is not None:
-        from qtpy.QtCore import QTimer
-
-        QTimer.singleShot(0, lambda: open_window(viewer, stored))
-    return image_layers(stored)
+def _built_example() -> Path:
+    """Give the example's store; it is built in another process, so that the window does not stand still."""
+    call = "from napari_operando.opening import example_store; print(example_store())"
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise op.OperandoError("the example beamtime could not be built", found=said[-1] if said else f"exit code {done.returncode}")
+    return Path(done.stdout.strip().splitlines()[-1])
 
 
 def example_store(folder: Path | None = None) -> Path:
-    """Build the example beamtime, unless it was built before; some ten seconds."""
+    """Build the example beamtime, unless it was built before; that takes half a minute."""
     import platformdirs
 
     from operando import demo
