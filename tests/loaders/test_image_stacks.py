@@ -292,6 +292,18 @@ def test_the_file_says_when_it_began_and_the_source_how_frames_follow(written: s
         op.load(tmp_path / "a.h5", loader="hdf5-stack", timezone=zone, period=-2.0)
 
 
+@pytest.mark.parametrize("exposure", [{}, {"exposure": "1 s"}])
+def test_the_same_pictures_have_the_same_times_in_every_format(exposure: dict[str, str], tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", STACK, metadata=None)
+    with h5py.File(tmp_path / "a.h5", "w") as h5:
+        h5["movie/frames"] = STACK
+    said = {"start": "2024-05-06T10:00:00Z", "period": "2 s", **exposure}
+    tiff, hdf5 = (op.load(tmp_path / f"a.{kind}", loader=f"{loader}-stack", **said) for kind, loader in (("tif", "tiff"), ("h5", "hdf5")))
+    np.testing.assert_array_equal(tiff["time"], hdf5["time"])
+    np.testing.assert_array_equal(tiff["exposure"], hdf5["exposure"])
+    assert np.isnan(hdf5["exposure"].values).all() == (not exposure), "nobody said how long"
+
+
 def test_a_picture_alone_is_one_frame(tmp_path: Path) -> None:
     for name, more in (("a", {}), ("dark beside it", {"movie/dark": STACK[1]}), ("table beside it", {"movie/log": np.zeros((40, 3))})):
         with h5py.File(tmp_path / f"{name}.h5", "w") as h5:

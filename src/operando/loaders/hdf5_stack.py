@@ -135,7 +135,8 @@ def _listed(path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     table, times, *rest = list_frames(path, options | {"frame_time": "1 s"})
     if "start" in times and times["start"] is not None:  # it says when the stack began, and not how its frames follow
         times["start"] = np.atleast_1d(times["start"])[0]
-    return table, times | {"elapsed": np.zeros(len(table["file"])), "segment": 0}, *rest  # type: ignore[return-value]
+    n = len(table["file"])
+    return table, times | {"elapsed": np.zeros(n), "exposure": np.full(n, np.nan), "segment": 0}, *rest  # type: ignore[return-value]
 
 
 def _is_there(path: Path, place: str) -> bool:

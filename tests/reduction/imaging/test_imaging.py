@@ -299,6 +299,41 @@ def test_a_first_frame_without_light_is_no_reference(tmp_path: Path) -> None:
     assert np.isnan(seen["edge_position"].values[:2]).all()
 
 
+def test_a_reference_without_light_gives_way_to_the_first_picture_with_light(tmp_path: Path) -> None:
+    """More dark pictures than are looked at in advance: when the shutter opens everything begins anew."""
+    chance = np.random.default_rng(5)
+    moves = [0.0, 1.5, 3.0]
+    pictures = [chance.poisson(20.0, SHAPE).astype(np.uint16) for _ in range(12)] + [counted(scene(dy), chance) for dy in moves]
+    edge = {"e": {"line": [[10, 50], [80, 50]], "width": 3}}
+    out = op.reduce(stack(tmp_path, pictures), {"reducer": "imaging", "drift": {}, "edges": edge})
+    seen, reduced = out["observables"], out["reduced"]
+    low = int(Quality.LOW_COUNTS)
+    assert seen["quality"].values.tolist() == [low] * 12 + [0] * 3
+    np.testing.assert_array_equal(reduced["quality"], seen["quality"])
+    assert np.isnan(seen["drift_y"].values[:12]).all()
+    assert np.isnan(seen["edge_position"].values[:12]).all()
+    np.testing.assert_allclose(seen["drift_y"].values[12:], moves, atol=0.05)
+    assert np.isfinite(seen["level"].values).all()
+    with (
+        pytest.warns(UserWarning, match="the first 12 frames hold less than 5 % of the light of a later one"),
+        pytest.warns(UserWarning, match="the frame shows nothing but noise"),
+    ):
+        batches = op.reduce(stack(tmp_path, pictures), {"reducer": "imaging", "drift": {}}, memory=1)["observables"]
+    np.testing.assert_allclose(batches["drift_y"].values[12:], moves, atol=0.05)
+
+
+def test_a_stack_without_any_light_says_so(tmp_path: Path) -> None:
+    chance = np.random.default_rng(6)
+    tifffile.imwrite(tmp_path / "dark.tif", np.full(SHAPE, 100.0, np.float32), metadata=None)
+    ds = stack(tmp_path, [chance.poisson(100.2, SHAPE).astype(np.uint16) for _ in range(4)])
+    with pytest.warns(UserWarning, match="the first 4 frames show nothing but noise"):
+        out = op.reduce(ds, {"reducer": "imaging", "dark": {"file": "dark.tif"}}, base=tmp_path)
+    assert (out["observables"]["quality"].values == int(Quality.LOW_COUNTS)).all()
+    with pytest.warns(UserWarning, match="the first 4 frames show nothing but noise"):
+        out = op.reduce(ds, {"reducer": "imaging"})
+    assert (out["observables"]["quality"].values == 0).all(), "without a dark nobody knows"
+
+
 def test_a_match_with_an_error_beyond_most_is_none(tmp_path: Path) -> None:
     """A layer shows nothing along its columns: what is found there is chance, and its error says so."""
     chance = np.random.default_rng(0)
@@ -382,6 +417,7 @@ def test_maps_of_half_cycles(tmp_path: Path) -> None:
     outside = maps["change"].sel(y=10, x=10, method="nearest").values
     np.testing.assert_allclose(inside, [0, -1000, -2000], atol=60)
     assert np.abs(outside / maps["change_errors"].sel(y=10, x=10, method="nearest").values).max() < 6
-    one = op.reduce(ds.isel(time=[0]), {"stages": [{"reducer": "imaging"}, {"reducer": "image-maps"}]})["maps"]
+    with pytest.warns(UserWarning, match="the frame shows nothing but noise"):
+        one = op.reduce(ds.isel(time=[0]), {"stages": [{"reducer": "imaging"}, {"reducer": "image-maps"}]})["maps"]
     assert one.sizes["time"] == 1
     assert np.isnan(one["mean_errors"].values).all()

@@ -36,6 +36,10 @@ class Picture:
     saturated: float
 
 
+_FLOOR = 0.01
+"""Part of the dark's counts below which what is left of a frame is the drift of the camera's offset and no light."""
+
+
 class Correction:
     """Turns frames into pictures of the recipe's quantity.
 
@@ -47,6 +51,11 @@ class Correction:
         Settings.
     folder
         What names of files count from.
+
+    Attributes
+    ----------
+    floor
+        Counts above the dark up to which a frame holds no light: 1 % of the dark's mean, which offsets of cameras vary by; none without a dark.
 
     Raises
     ------
@@ -71,6 +80,7 @@ class Correction:
                 )
             flat = np.where(flat > 1e-3 * np.nanmedian(flat[flat > 0]), flat, np.nan)
         self.flat = flat
+        self.floor = _FLOOR * float(np.nanmean(self.dark)) if self.dark is not None else -np.inf
         named = recipe.quantity
         self.quantity = ("transmission" if flat is not None or recipe.blank is not None else "intensity") if named == "auto" else named
         self.units = "counts" if self.quantity == "intensity" and flat is None and recipe.blank is None else "1"

@@ -24,6 +24,8 @@ _DARK = 0.05
 _FIRST = 9
 """Pictures at the begin whose median says how much light there is when there is light."""
 _SATURATED = 1e-4
+_DRAB = 1.5
+"""Times what noise alone makes the means of blocks differ by: up to there a picture shows nothing. A camera's fixed pattern is more than that."""
 
 
 @dataclass
@@ -33,9 +35,15 @@ class _State:
     correction: Correction
     reference: np.ndarray | None = None
     level: float = math.nan
+    seen: int = 0
     drift: tuple[float, float] = (0.0, 0.0)
     edges: dict[str, float] = field(default_factory=dict)
     first_edges: dict[str, Found] = field(default_factory=dict)
+
+    def begin_again(self, found: Picture) -> None:
+        """Take another picture as the reference."""
+        self.reference, self.level, self.drift = found.values, found.level, (0.0, 0.0)
+        self.edges, self.first_edges = {}, {}
 
 
 _WHOLE = Region(rows=None, columns=None)
@@ -55,8 +63,9 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
     """Correct images for dark and flat, and follow drift, regions, edges and thickness in them.
 
     The first frame of a segment, setup and position that shows something, with at least 5 % of the median light of the first nine, is the reference:
-    drift is displacement against it, NaN where no match was found or its error exceeds `most`. Lines and rectangles move with the drift, and edges
-    are given in the frame of the reference: position in the picture less drift.
+    drift is displacement against it, NaN where no match was found or its error exceeds `most`. Where a later frame holds more than twenty times the
+    reference's light, that was taken before the shutter opened, and the later one takes its place. Lines and rectangles move with the drift, and
+    edges are given in the frame of the reference: position in the picture less drift.
 
     Returns
     -------
@@ -64,8 +73,8 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
         `observables`: `drift_y`, `drift_x` (px); `edge_position`, `edge_displacement` (px, against the first frame that shows it), `edge_width` (px)
         over `boundary`; `thickness` (px) over `layer`; `displacement`, `layer_thickness` (um) where the pixel size is known; `region_mean`,
         `region_spread` over `region`; `mean` of the whole picture; each with `_errors` of 1 sigma, NaN where a frame cannot give it; `quality` with
-        CORRUPT (could not be read, or shows nothing), LOW_COUNTS (less than 5 % of the reference's light), SATURATED. `reduced`: small pictures
-        (time, y, x), moved back by the drift.
+        CORRUPT (could not be read, or shows nothing), LOW_COUNTS (less than 5 % of the reference's light, or at most 1 % of the dark's counts above
+        the dark), SATURATED. `reduced`: small pictures (time, y, x), moved back by the drift, with the same `quality`.
 
     Raises
     ------
@@ -82,10 +91,12 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
     _check_places(recipe, shape)
     factor = max(1, math.ceil(max(shape) / recipe.preview))
     rows: dict[str, np.ndarray] = {name: np.full((n, *more), np.nan) for name, more in _columns(recipe).items()}
+    late = 0
     previews = np.full((n, shape[0] // factor, shape[1] // factor), np.nan, np.float32)
     quality = np.asarray(frames["quality"].values if "quality" in frames.coords else np.zeros(n), np.int32).copy()
     errors: list[OperandoError] = []
-    empty = lost = 0
+    empty, drab = 0, True
+    lost = np.zeros(n, bool)
     pictures = iter(correction.pictures(frames, int(told.get("workers") or 1)))
     least = -math.inf
     if carried.reference is None:  # taken before the shutter opened or the lamp was on, the first frame is no reference
@@ -104,18 +115,32 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
             empty += 1
             quality[k] |= int(Quality.CORRUPT)
             continue
-        if found.level < (_DARK * carried.level if np.isfinite(carried.level) else least):
+        if found.level <= correction.floor or found.level < (_DARK * carried.level if np.isfinite(carried.level) else least):
             quality[k] |= int(Quality.LOW_COUNTS)
         elif carried.reference is None and found.level > 0:
             carried.reference, carried.level = found.values, found.level
+        elif _DARK * found.level > carried.level and found.saturated <= _SATURATED:
+            early = np.arange(n) < k
+            quality[early & np.isfinite(rows["level"])] |= int(Quality.LOW_COUNTS)
+            _withdraw(early, rows, previews, lost)
+            carried.begin_again(found)
+            late = carried.seen
         dark = bool(quality[k] & int(Quality.LOW_COUNTS))
         moved = _one(k, found, recipe, carried, rows, dark)
-        lost += recipe.drift is not None and not moved.found and not dark
+        drab = drab and _shows_noise_alone(found.values, rows["mean_errors"][k])
+        lost[k] = recipe.drift is not None and not moved.found and not dark
         offset = (moved.dy, moved.dx) if moved.found else None if recipe.drift is not None else (0.0, 0.0)
         previews[k] = small(found.values, factor, offset) if offset is not None else np.nan
     if len(errors) == n and carried.reference is None:
         raise errors[0]
-    messages = _messages(errors, empty, lost, recipe, rows)
+    messages = _messages(errors, empty, int(lost.sum()), recipe, rows)
+    if drab and carried.seen == 0 and len(errors) + empty < n:
+        messages.append(f"{'the frame shows' if n == 1 else f'the first {n} frames show'} nothing but noise: taken without light, or of nothing?")
+    carried.seen += n
+    if late:
+        messages.append(
+            f"the first {late} frames hold less than 5 % of the light of a later one, and drift was measured against them: leave them out (where:)"
+        )
     size = _pixel(frames, recipe, correction)
     observables = _observables(frames, recipe, rows, quality, correction, size)
     y, x = ((np.arange(m) + 0.5) * factor - 0.5 for m in previews.shape[1:])
@@ -124,12 +149,31 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
         {correction.quantity: (("time", "y", "x"), previews, words)},
         coords={
             "time": frames["time"],
+            "quality": ("time", quality, flag_attrs(Quality)),
             "y": ("y", y, {"units": "px", "long_name": "row, in the frame of the reference"}),
             "x": ("x", x, {"units": "px", "long_name": "column, in the frame of the reference"}),
         },
         attrs={"pixels_per_block": factor} | ({"pixel_size": list(size), "pixel_size_units": "um"} if size else {}),
     )
     return Products({"observables": observables, "reduced": reduced}, state=carried, messages=messages)
+
+
+def _withdraw(which: np.ndarray, rows: dict[str, np.ndarray], previews: np.ndarray, lost: np.ndarray) -> None:
+    """Take back what was measured against a picture without light; how much light there was stays."""
+    for name, values in rows.items():
+        if name not in ("mean", "mean_errors", "level"):
+            values[which] = np.nan
+    previews[which] = np.nan
+    lost[which] = False
+
+
+def _shows_noise_alone(values: np.ndarray, error: float) -> bool:
+    """Say whether means over blocks of pixels differ no more than the noise of pixels lets them; `error` is that of the mean of all."""
+    side = max(8, min(values.shape) // 16)
+    if min(values.shape) < 4 * side:
+        return False
+    noise = error * math.sqrt(values.size)
+    return bool(noise > 0 and np.nanstd(small(values, side, (0.0, 0.0))) < _DRAB * noise / side)
 
 
 def _shape(frames: xr.Dataset, correction: Correction) -> tuple[int, int]:
