@@ -317,6 +317,7 @@ def test_a_reference_without_light_gives_way_to_the_first_picture_with_light(tmp
     with (
         pytest.warns(UserWarning, match="the first 12 frames hold less than 5 % of the light of a later one"),
         pytest.warns(UserWarning, match="the frame shows nothing but noise"),
+        pytest.warns(UserWarning, match="the drift of 1 frame was not found"),
     ):
         batches = op.reduce(stack(tmp_path, pictures), {"reducer": "imaging", "drift": {}}, memory=1)["observables"]
     np.testing.assert_allclose(batches["drift_y"].values[12:], moves, atol=0.05)
