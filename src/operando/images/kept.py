@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections import OrderedDict
@@ -32,6 +33,13 @@ class Kept(Generic[T]):
         self._files: OrderedDict[tuple[str, int, int], T] = OrderedDict()
         self.lock = threading.RLock()
         """Held while a file is read: it may be closed in favour of another otherwise."""
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """Close all files."""
+        with self.lock:
+            while self._files:
+                self._closed(self._files.popitem()[1])
 
     def get(self, path: str | os.PathLike[str]) -> T:
         """Give an open file.

@@ -56,8 +56,8 @@ def open_beamtime(path: str | os.PathLike[str], *, problems: list[StoreError] | 
                 if problems is None:
                     raise
                 problems.append(error)
-        return _tree(found)
-    return _tree({address: lazy.dataset() for address, overview_of, lazy in _products(path) if not overview_of})
+        return _tree(path, found)
+    return _tree(path, {address: lazy.dataset() for address, overview_of, lazy in _products(path) if not overview_of})
 
 
 def overviews(path: str | os.PathLike[str], address: str) -> dict[int, xr.Dataset]:
@@ -119,7 +119,9 @@ def _identity(path: Path) -> Identity:
         raise StoreError(f"no such store: {error.strerror}", file=path, hint=hint) from error
 
 
-def _tree(found: dict[str, xr.Dataset]) -> xr.DataTree:
+def _tree(path: Path, found: dict[str, xr.Dataset]) -> xr.DataTree:
+    for ds in found.values():
+        ds.encoding["source"] = os.path.abspath(path)  # as xarray does; relative names of image files start from there
     return xr.DataTree.from_dict({f"/{name}": ds for name, ds in found.items()})
 
 
