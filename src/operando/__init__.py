@@ -24,6 +24,7 @@ _lazy = {
     "overview_rows": "store",
     "overviews": "store",
     "provenance": "store",
+    "pyramid": "store",
     "reduce": "beamtime",
     "OperandoError": "contract",
     "contract": "contract",
@@ -44,5 +45,6 @@ __all__ = [
     "overview_rows",
     "overviews",
     "provenance",
+    "pyramid",
     "reduce",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from operando.store import Store, open_beamtime, overview_rows, overviews, provenance
+from operando.store import Store, open_beamtime, overview_rows, overviews, provenance, pyramid
 
 PROCESS = {
     "program": "operando",
@@ -267,3 +267,55 @@ def test_silx_takes_overviews(store, make):
     with h5py.File(store.publish(store.path.with_suffix(".nxs"))) as h5:
         assert nxdata.NXdata(h5["A/xrd/frames_overview_4"]).is_valid
     assert list(Store(store.path).products()) == [("A", "xrd", "frames")]
+
+
+def test_large_pictures_have_levels_of_half_the_side(store):
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(6, 515, 700)).astype(np.float32)
+    values[2, :4, :8] = np.nan
+    values[3, 0, 0] = np.nan
+    ds = xr.Dataset(
+        {
+            "transmission": (("time", "y", "x"), values, {"units": "1"}),
+            "mean": ("time", values.mean((1, 2)), {"units": "1"}),
+        },
+        {
+            "time": np.datetime64("2026-06-03", "ns") + np.arange(6) * np.timedelta64(1, "s"),
+            "y": ("y", 2.0 * np.arange(515) + 0.5, {"units": "px"}),
+            "x": ("x", 2.0 * np.arange(700) + 0.5, {"units": "px"}),
+            "position": ("time", np.arange(6) % 2),
+        },
+        {"technique": "imaging"},
+    )
+    with store.writing() as writer:
+        writer.write("A", "imaging", "reduced", ds.isel(time=slice(0, 4)), key="a")
+        writer.write("A", "imaging", "reduced", ds.isel(time=slice(4, None)), key="b")
+    target = store.publish(store.path.with_suffix(".nxs"))
+    made = pyramid(target, "A/imaging/reduced")
+    assert {k: dict(v.sizes) for k, v in made.items()} == {2: {"time": 6, "y": 258, "x": 350}, 4: {"time": 6, "y": 129, "x": 175}}
+    small = made[4].load()
+    np.testing.assert_allclose(small["transmission"][1, 3, 5], values[1, 12:16, 20:24].mean(), rtol=1e-5)
+    np.testing.assert_allclose(small["transmission"][5, -1, -1], values[5, 512:, 696:].mean(), rtol=1e-5)
+    np.testing.assert_allclose(small["transmission"][3, 0, 0], np.nanmean(values[3, :4, :4]), rtol=1e-5)
+    assert np.isnan(small["transmission"][2, 0, :2]).all()
+    assert small["y"].values[:2].tolist() == [3.5, 11.5]
+    np.testing.assert_array_equal(small["time"], ds["time"])
+    np.testing.assert_array_equal(small["position"], ds["position"])
+    assert overviews(target, "A/imaging/reduced") == {}
+    assert list(open_beamtime(target)["A/imaging"].children) == ["reduced"]
+    xr.testing.assert_allclose(pyramid(store.path, "A/imaging/reduced")[4].load(), small)  # of the growing store, averaged when read
+    nxdata = pytest.importorskip("silx.io.nxdata")
+    with h5py.File(target) as h5:
+        assert nxdata.NXdata(h5["A/imaging/reduced_overview_4px"]).is_valid
+
+
+def test_small_pictures_have_no_levels(store):
+    ds = xr.Dataset(
+        {"transmission": (("time", "y", "x"), np.zeros((2, 256, 100), np.float32), {"units": "1"})},
+        {"time": np.datetime64("2026-06-03", "ns") + np.arange(2) * np.timedelta64(1, "s")},
+        {"technique": "imaging"},
+    )
+    with store.writing() as writer:
+        writer.write("A", "imaging", "reduced", ds, key="a")
+    assert pyramid(store.publish(store.path.with_suffix(".nxs")), "A/imaging/reduced") == {}
+    assert pyramid(store.path, "A/imaging/reduced") == {}

@@ -191,6 +191,17 @@ def resistances(frames: xr.Dataset) -> xr.Dataset:
     return aside(frames, made)
 
 
+def pictures(begin: np.ndarray, values: np.ndarray) -> tuple[xr.Dataset, xr.Dataset]:
+    """Small pictures (time, y, x) as `imaging` keeps them, and frames they belong to."""
+    frames = series("imaging", {"mean": ("time", values.mean((1, 2)), "1")}, source="a.tif", start=START, elapsed=begin, exposure=30.0,
+                    time_origin="header", attrs=HEADER)  # fmt: skip
+    coords = {"time": frames["time"], "exposure": frames["exposure"]} | {
+        dim: (dim, np.arange(n) * 2 + 0.5, {"units": "px"}) for dim, n in zip("yx", values.shape[1:], strict=True)
+    }
+    reduced = xr.Dataset({"transmission": (("time", "y", "x"), values, {"units": "1"})}, coords, {"technique": "imaging"})
+    return frames, reduced
+
+
 def store(folder: Path, products: dict[tuple[str, str, str], xr.Dataset], *, publish: bool = True) -> Path:
     """Write products into a store and publish it."""
     growing = Store(folder / "test.operando")

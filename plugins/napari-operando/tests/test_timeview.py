@@ -151,6 +151,15 @@ def test_slices_ellipses_and_dtypes() -> None:
     assert seen[5:5].shape == (0, 4, 6)
     assert seen[-1, ..., 2].shape == (4,)
     assert seen[np.array([1, 2])].shape == (2, 4, 6)
+    part = seen[:, 1:3, ::2]
+    assert part.shape == (len(seen), 2, 3)
+    np.testing.assert_array_equal(part[12], seen[12][1:3, ::2])
+    np.testing.assert_array_equal(part[12, :, 1], seen[12][1:3, 2])
+    np.testing.assert_array_equal(part[10:14, 0], seen[10:14][:, 1, ::2])
+    with pytest.raises(TypeError, match="tick by tick"):
+        np.asarray(part)
+    with pytest.raises(TypeError, match="tick by tick"):
+        part[:]
     assert seen.dtype == np.uint16
     assert seen.size == len(seen) * 24
     with pytest.raises(IndexError, match="tick"):

@@ -643,3 +643,33 @@ def test_a_viewer_that_was_closed_meanwhile_is_left_alone(qapp: Any, screen: str
     viewer.close()
     qtbot.waitUntil(lambda: not opening._reading, timeout=20_000)
     assert viewer not in windows
+
+
+def test_large_small_pictures_are_shown_at_the_level_of_the_screen(open_window: Open, tmp_path: Path) -> None:
+    """From afar a level of half the side is read and shown, close up the pictures themselves; both are those of the moment."""
+    import operando as op
+
+    begin = stores.irregular(3)
+    pictures = np.tile(np.arange(8, dtype=np.float32) / 7, (3, 2000, 300)) + np.arange(3, dtype=np.float32)[:, None, None]
+    made = stores.pictures(begin, pictures)
+    path = stores.store(tmp_path, {("A", "imaging", "frames"): made[0], ("A", "imaging", "reduced"): made[1]})
+    levels = op.pyramid(path, "A/imaging/reduced")
+    assert list(levels) == [2, 4, 8, 16]
+    window = open_window(path)
+    layer, view = window.layers["imaging/transmission"], window.views["imaging/transmission"]
+    assert layer.multiscale
+    assert [v.shape[1:] for v in (view, *view.coarser)] == [(2000 // k, 2400 // k) for k in (1, 2, 4, 8, 16)]
+    read = {}
+    for zoom, expected in ((0.1, {1, 2}), (2.0, {0})):
+        window.viewer.scene.camera.zoom = zoom
+        for k in (1, 2):
+            window.session.time = view.times.begin[k] + 1
+            window.settle()
+            assert layer.data_level in expected
+            raw = np.asarray(layer._slice.image.raw)
+            assert abs(raw.mean() - k - 0.5) < 0.02
+            read[zoom] = [v.reads for v in (view, *view.coarser)]
+    assert read[0.1][0] <= 1, "from afar the whole picture is read when it is opened at most"
+    assert read[2.0][0] > read[0.1][0]
+    level = levels[2]["transmission"][2].values
+    np.testing.assert_allclose(view.coarser[0][window.session.timeline.tick_of(view.times.begin[2] + 1)], level)

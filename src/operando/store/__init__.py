@@ -18,6 +18,7 @@ _lazy = {
     "overview_rows": "overview",
     "overviews": "opening",
     "provenance": "opening",
+    "pyramid": "opening",
     "sha256_of": "files",
 }
 __getattr__, __dir__ = attach(__name__, _lazy)
@@ -35,5 +36,6 @@ __all__ = [
     "overview_rows",
     "overviews",
     "provenance",
+    "pyramid",
     "sha256_of",
 ]

@@ -15,7 +15,7 @@ from operando.store.combine import Combined, stored_array
 from operando.store.directory import HIDDEN, Store
 from operando.store.encoding import Layout
 from operando.store.manifest import natural
-from operando.store.overview import overviews_of
+from operando.store.overview import levels_of, overviews_of
 from operando.store.publish import OVERVIEW
 
 
@@ -83,8 +83,35 @@ def overviews(path: str | os.PathLike[str], address: str) -> dict[int, xr.Datase
         cell, series, product = address.strip("/").split("/")
         return {int(ds.attrs["overview_factor"]): ds for _, ds in overviews_of(product, Store(path).read_joined(cell, series, product))}
     start = address.strip("/") + OVERVIEW
-    found = {int(name.removeprefix(start)): lazy.dataset() for name, overview_of, lazy in _products(path) if overview_of and name.startswith(start)}
-    return dict(sorted(found.items()))
+    found = {name.removeprefix(start): lazy for name, overview_of, lazy in _products(path) if overview_of and name.startswith(start)}
+    return dict(sorted((int(factor), lazy.dataset()) for factor, lazy in found.items() if not factor.endswith("px")))
+
+
+def pyramid(path: str | os.PathLike[str], address: str) -> dict[int, xr.Dataset]:
+    """Give the coarser levels of a product's pictures (time, y, x): pixels of a side averaged to one -> dataset, the finest first; empty if small.
+
+    Those of a published store lie in it, each of half the side of the one before, until 256 pixels are the longest. Those of a growing one are
+    averaged when they are read.
+
+    Parameters
+    ----------
+    path
+        The published `.nxs`, or the growing `.operando/`.
+    address
+        Such as `A/imaging/reduced`.
+
+    Raises
+    ------
+    StoreError
+        No store, or no such product in a growing one.
+    """
+    path = Path(path)
+    if path.is_dir():
+        cell, series, product = address.strip("/").split("/")
+        return {int(ds.attrs["overview_pixels"]): ds for _, ds in levels_of(product, Store(path).read_joined(cell, series, product))}
+    start = address.strip("/") + OVERVIEW
+    found = {name.removeprefix(start): lazy for name, overview_of, lazy in _products(path) if overview_of and name.startswith(start)}
+    return dict(sorted((int(side.removesuffix("px")), lazy.dataset()) for side, lazy in found.items() if side.endswith("px")))
 
 
 def provenance(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,8 @@
-"""Small versions of large products for viewers: means over time, so that a whole experiment is drawn without reading all of it."""
+"""Small versions of large products for viewers.
+
+Means over time, so that a whole experiment is drawn without reading all of it; and pictures of fewer pixels, so that a cursor can be dragged through
+them and they are looked at from afar.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,9 @@ from operando.store.encoding import BATCH
 
 LARGE = 2048
 """Frames, or points of an axis, above which an overview is made."""
+
+PICTURE = 256
+"""Pixels along the longer side of a picture above which one of half the side is made, and again of that."""
 
 _POSITIONS = 64
 
@@ -85,10 +92,57 @@ def overview_rows(ds: xr.Dataset, factor: int) -> np.ndarray:
     return rank[group]
 
 
+class _Blocks(LazyArray):
+    """NaN-aware means of blocks of pixels of lazy pictures (time, y, x), computed as they are read."""
+
+    __slots__ = ("side", "var")
+
+    def __init__(self, var: xr.Variable, side: int) -> None:
+        self.var, self.side = var, side
+        rows, height, width = var.shape
+        self.shape = (rows, -(-height // side), -(-width // side))
+        self.dtype = np.dtype(np.float32 if var.dtype.itemsize <= 4 and var.dtype.kind == "f" else np.float64)
+
+    def read(self, key: tuple[Any, ...]) -> np.ndarray:
+        """Compute the pictures asked for."""
+        rows = np.arange(self.shape[0])[key[0]]
+        out = np.full((len(rows), *self.shape[1:]), np.nan, self.dtype)
+        step = max(1, BATCH // 4 // max(1, self.var.dtype.itemsize * int(np.prod(self.var.shape[1:]))))
+        for i in range(0, len(rows), step):
+            some = rows[i : i + step]
+            values = self.var[int(some[0]) : int(some[-1]) + 1].values[some - some[0]]
+            good = np.isfinite(values)
+            total, count = self._sums(np.where(good, values, 0)), self._sums(good)
+            out[i : i + step] = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+        return out[(slice(None), *key[1:])] if len(key) > 1 else out
+
+    def _sums(self, values: np.ndarray) -> np.ndarray:
+        for axis in (1, 2):
+            values = np.add.reduceat(values, np.arange(0, values.shape[axis], self.side), axis=axis, dtype=np.float64)
+        return values
+
+
+def levels_of(product: str, ds: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
+    """Give (name, dataset) of the coarser levels of a product's pictures, each of half the side, until they are small."""
+    names = [str(n) for n, v in ds.data_vars.items() if v.dims == ("time", "y", "x") and v.dtype.kind in "iuf"]
+    side, longest = 1, max(ds.sizes["y"], ds.sizes["x"]) if names else 0
+    kept = {str(n): c.variable for n, c in ds.coords.items() if n in ("time", "segment", "setup", "position", "half_cycle")}
+    while longest > side * PICTURE:
+        side *= 2
+        coords = dict(kept)
+        for dim in "yx":
+            if dim in ds.coords and ds[dim].dtype.kind in "iuf":
+                first = np.arange(0, ds.sizes[dim], side)
+                values = np.add.reduceat(ds[dim].values.astype(float), first) / np.diff(np.append(first, ds.sizes[dim]))
+                coords[dim] = xr.Variable(dim, values, ds[dim].attrs)
+        variables = {n: variable(_Blocks(ds[n].variable, side), ("time", "y", "x"), ds[n].attrs) for n in names}
+        yield f"{product}_overview_{side}px", xr.Dataset(variables, coords, {**ds.attrs, "overview_pixels": side})
+
+
 def overviews_of(product: str, ds: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
     """Give (name, dataset) of each overview of a product, coarser and coarser until it is small.
 
-    Only real variables over (time, axis) have overviews; coordinates along time become their means.
+    Only real variables over (time, axis) have overviews; coordinates along time become their means. See `levels_of` for pictures.
     """
     wide = [str(n) for n, v in ds.data_vars.items() if v.ndim == 2 and v.dims[0] == "time" and v.dtype.kind in "iuf"]
     if not wide or "time" not in ds.dims:

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,9 +121,9 @@ def publish(
                     layouts[product] = _write_product(group, product, ds, plotted, writing.check, pool)
                     _count(store, (cell, series, product), group[product])
                     if product not in ("alignment", "cycles"):
-                        from operando.store.overview import overviews_of
+                        from operando.store.overview import levels_of, overviews_of
 
-                        for name, small in overviews_of(product, ds):
+                        for name, small in chain(overviews_of(product, ds), levels_of(product, ds)):
                             layouts[name] = _write_product(group, name, small, [], writing.check, pool, overview_of=product)
                     if progress is not None:
                         progress.step()

@@ -68,7 +68,7 @@ def image_layer(
         "axis_labels": ("time", "y", "x"),
         "contrast_limits": contrast(picture),
         "colormap": "gray",
-        "multiscale": False,
+        "multiscale": bool(view.coarser),
         "rgb": False,
         "cache": False,
         "metadata": {"operando": {"cell": series.ds.attrs.get("cell", ""), "series": key}},
@@ -84,9 +84,18 @@ def time_view(
     dtype: Any,
     problem: Callable[[int, str], None] | None = None,
 ) -> TimeView:
-    """Give the frames of an images series over the ticks of a timeline; parameters as in `image_layer` and `TimeView`."""
-    read, ticks = series.pictures.read, timeline.ticks
-    return TimeView(timeline.frames[key], read, shape, dtype, start=timeline.begin, tick=timeline.tick, ticks=ticks, problem=problem)
+    """Give the frames of an images series over the ticks of a timeline, with coarser levels where the store has them.
+
+    Parameters as in `image_layer` and `TimeView`. Only the finest level tells of problems: each is in all of them.
+    """
+
+    def over(read: Callable[[int], np.ndarray], size: tuple[int, int], tell: Callable[[int, str], None] | None) -> TimeView:
+        ticks = timeline.ticks
+        return TimeView(timeline.frames[key], read, size, dtype, start=timeline.begin, tick=timeline.tick, ticks=ticks, problem=tell)
+
+    view = over(series.pictures.read, shape, problem)
+    view.coarser = tuple(over(level.read, level.size, None) for level in series.levels)
+    return view
 
 
 def place(series: ImageSeries, timeline: Timeline) -> dict[str, tuple[float, float, float]]:

@@ -206,7 +206,8 @@ def image_layers(stored: Stored, cell: str | None = None) -> list[Any]:
         if picture is None:
             warnings.warn(f"{key}: no frame can be read: {reason}", stacklevel=2)
         else:
-            out.append(image_layer(key, series, line, picture))
+            view, settings, kind = image_layer(key, series, line, picture)
+            out.append((view.data, settings, kind))
     return out
 
 

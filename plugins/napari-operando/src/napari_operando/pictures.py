@@ -89,6 +89,11 @@ class SmallPictures:
     def __len__(self) -> int:
         return int(self.values.shape[0])
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Pixels (y, x)."""
+        return int(self.values.shape[1]), int(self.values.shape[2])
+
     def look_in(self, folder: Path) -> None:
         """They need no other file."""
 

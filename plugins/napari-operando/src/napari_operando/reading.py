@@ -185,15 +185,17 @@ class ImageSeries(Series):
     def __init__(self, name: str, ds: xr.Dataset, origin: np.datetime64, folder: Path, moved: Iterable[Path] = ()) -> None:
         super().__init__(name, ds, origin)
         self.pictures: Pictures | SmallPictures = Pictures(ds, folder, moved)
+        self.levels: list[SmallPictures] = []
         self.grid: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 1.0), (0.0, 0.0))
 
 
 class SmallImageSeries(ImageSeries):
     """Small pictures that the store holds, laid where the frames they were made of lie."""
 
-    def __init__(self, name: str, ds: xr.Dataset, variable: str, origin: np.datetime64) -> None:
+    def __init__(self, name: str, ds: xr.Dataset, variable: str, origin: np.datetime64, levels: Iterable[xr.Dataset] = ()) -> None:
         Series.__init__(self, name, ds, origin)
         self.pictures = made = SmallPictures(ds[variable])
+        self.levels = [SmallPictures(level[variable]) for level in levels if variable in level]
         self.grid = made.grid
 
 
@@ -362,9 +364,11 @@ class Stored:
             for variable in ds.data_vars:
                 self._trace(cell, series, str(variable), ds)
         elif product == "reduced" and technique == "imaging":
+            # levels of a growing store are averaged from its pictures when they are read, which takes longer than to read those
+            levels = op.pyramid(self.path, f"{cell.name}/{series}/{product}").values() if self.path.is_file() else ()
             for variable, v in ds.data_vars.items():
                 if v.dims == ("time", "y", "x") and v.dtype.kind == "f":
-                    cell.images[f"{series}/{variable}"] = SmallImageSeries(series, ds, str(variable), cell.origin)
+                    cell.images[f"{series}/{variable}"] = SmallImageSeries(series, ds, str(variable), cell.origin, levels)
         elif product == "reduced" and technique != "eis":
             for variable, v in ds.data_vars.items():
                 aside = str(variable).endswith(("_errors", "_systematic", "_low", "_high"))

@@ -20,6 +20,8 @@ OLDEST = 4.0
 """A frame is stale after 1.5 and no longer shown after 4 of the intervals at which its series was usually taken."""
 
 _CACHE_BYTES = 256e6
+_AT_ONCE = 64
+"""Ticks that are read at once, as for napari's means over a few of them."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,19 @@ class TimeView:
         self.fill = np.nan if self.dtype.kind == "f" else self.dtype.type(0)
         self.problems: dict[int, str] = {}
         self.reads = 0
+        self.coarser: tuple[TimeView, ...] = ()
+        """The same with fewer pixels, finest first: what is shown from afar, and while the cursor is dragged."""
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def retime(self, times: FrameTimes) -> None:
+        """Take other exposures of the same frames."""
+        for view in (self, *self.coarser):
+            view.times = times
+
+    @property
+    def data(self) -> Any:
+        """What napari takes: the view alone, or all levels."""
+        return [self, *self.coarser] if self.coarser else self
 
     @property
     def size(self) -> int:
@@ -234,14 +248,16 @@ class TimeView:
         """Give the frame that belongs to a tick, or `GAP`."""
         return self.times.at(self.start + int(tick) * self.tick).index
 
-    def __getitem__(self, key: Any) -> np.ndarray:
-        """Read: a tick (or a slice of ticks), and any part of the picture."""
+    def __getitem__(self, key: Any) -> Any:
+        """Read: a tick (or a slice of ticks), and any part of the picture; all ticks of a part of the picture are a view again."""
         key = key if isinstance(key, tuple) else (key,)
         if any(k is Ellipsis for k in key):
             at = next(i for i, k in enumerate(key) if k is Ellipsis)
             key = (*key[:at], *[slice(None)] * (self.ndim - len(key) + 1), *key[at + 1 :])
         key = (*key, *[slice(None)] * (self.ndim - len(key)))
         ticks, picture = key[0], key[1:]
+        if isinstance(ticks, slice) and ticks == slice(None) and all(isinstance(k, slice) for k in picture):
+            return _Part(self, picture)  # napari cuts all levels to what is visible before it asks for a tick
         if isinstance(ticks, slice):
             chosen = range(*ticks.indices(self.shape[0]))
             blank = np.full(self.shape[1:], self.fill, self.dtype)[picture]
@@ -288,7 +304,8 @@ class TimeView:
 
     def forget(self) -> None:
         """Drop what was read, as after files were moved back; what was wrong is said again where it still is."""
-        self._kept.clear()
+        for view in (self, *self.coarser):
+            view._kept.clear()
         for index in list(self.problems):
             self._tell(index, "")
 
@@ -301,3 +318,25 @@ class TimeView:
             del self.problems[index]
         if self._problem is not None:
             self._problem(index, message)
+
+
+class _Part:
+    """A part of the picture at all ticks of a time view, not read yet."""
+
+    ndim = 3
+
+    def __init__(self, whole: TimeView, picture: tuple[slice, ...]) -> None:
+        self.whole, self.picture, self.dtype = whole, picture, whole.dtype
+        self.shape = (whole.shape[0], *(len(range(*k.indices(n))) for k, n in zip(picture, whole.shape[1:], strict=True)))
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        tick, *rest = key if isinstance(key, tuple) else (key,)
+        if isinstance(tick, slice):
+            if len(range(*tick.indices(self.shape[0]))) > _AT_ONCE:
+                self.__array__()
+            return np.stack([self[(k, *rest)] for k in range(*tick.indices(self.shape[0]))])
+        found = self.whole[(tick, *self.picture)]
+        return np.asarray(found[tuple(rest)] if rest else found)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        raise TypeError("a time view is read tick by tick; reading all of it is never what is wanted")

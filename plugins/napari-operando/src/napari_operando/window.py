@@ -273,7 +273,7 @@ class Window(QObject):
         before = [name for name in self.layers if order.index(name) < order.index(key)]
         for name in () if before else self.layers:
             self.layers[name].visible = False
-        layer = self.viewer.add_image(view, **settings, visible=not before)
+        layer = self.viewer.add_image(view.data, **settings, visible=not before)
         self.layers[key], self.views[key] = layer, view
         times = self.session.timeline.frames[key]
         if not before and self.session.time <= 0.0 and times.at(self.session.time).gap and times.begin.size:
@@ -408,14 +408,14 @@ class Window(QObject):
         for key, layer in list(self.layers.items()):
             if layer not in self.viewer.layers:
                 continue  # taken away by hand
-            if key not in self.cell.images:
+            series, old = self.cell.images.get(key), self.views[key]
+            if series is None or layer.multiscale != bool(series.levels):  # is gone, or of another size
                 self.viewer.layers.remove(layer)
                 del self.layers[key], self.views[key]
                 self._faded.pop(key, None)
                 continue
-            series, old = self.cell.images[key], self.views[key]
             self.views[key] = view = time_view(key, series, line, old.shape[1:], old.dtype, self._problem(key))
-            layer.data = view
+            layer.data = view.data
             for name, value in place(series, line).items():
                 setattr(layer, name, value)
         self._show_moment()
@@ -431,7 +431,7 @@ class Window(QObject):
         """Take other exposures: of another spot, or with other ages."""
         self.session.use(self.cell.timeline(self.position), self.cell.name)
         for key, view in self.views.items():
-            view.times = self.session.timeline.frames[key]
+            view.retime(self.session.timeline.frames[key])
             if self.layers[key] in self.viewer.layers:
                 self.layers[key].refresh()
         self._captions()
