@@ -162,6 +162,10 @@ def test_keys(open_window: Open, whole_store: Path, qtbot: Any) -> None:
     assert session.region == tuple(sorted(session.marks.values()))
     window.settle()
     assert "mean" in window.spectrum.shown
+    session.select(session.timeline.begin, session.timeline.end)
+    window.settle()
+    assert window.spectrum.shown["mean"][0] == len(window.cell.spectra["xrd"]), "all frames: their number is no frame"
+    assert f"mean of {len(window.cell.spectra['xrd'])} frames" in window.spectrum.legend.text()
     qtbot.keyClick(graphics, Qt.Key.Key_G)
     assert window.timeline.goto.hasFocus()
     qtbot.keyClicks(window.timeline.goto, "cycle 1")

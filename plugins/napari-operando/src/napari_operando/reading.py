@@ -227,9 +227,13 @@ class Cell:
     missing: list[str] = field(default_factory=list)
 
     @property
-    def series(self) -> dict[str, Series]:
+    def series(self) -> dict[str, Series | Sweeps]:
         """Everything that has frames, by key."""
-        return {**self.spectra, **self.images, **self.sweeps}
+        out: dict[str, Series | Sweeps] = {}
+        out.update(self.spectra)
+        out.update(self.images)
+        out.update(self.sweeps)
+        return out
 
     @property
     def positions(self) -> list[int]:
@@ -332,7 +336,7 @@ class Stored:
     @staticmethod
     def _origin(products: Mapping[tuple[str, str], xr.Dataset]) -> np.datetime64:
         """Give the first record of the electrochemistry, or the first frame of all."""
-        firsts = {}
+        firsts: dict[bool, list[Any]] = {}
         for (_, product), ds in products.items():
             if product in ("frames", "images") and "time" in ds.coords and ds["time"].dtype.kind == "M":
                 values = ds["time"].values[~np.isnat(ds["time"].values)]

@@ -316,10 +316,11 @@ class Session:
         if match := re.fullmatch(r"(-?)(\d+):(\d\d)(?::(\d\d(?:\.\d*)?))?", said):
             seconds = int(match[2]) * 3600 + int(match[3]) * 60 + float(match[4] or 0)
             return self._inside(-seconds if match[1] else seconds, text)
+        moment: np.datetime64 = np.datetime64("NaT", "ns")
         try:
             moment = np.datetime64(text.strip().removesuffix("Z").replace(" ", "T"), "ns")
         except ValueError:
-            moment = np.datetime64("NaT")
+            pass
         if np.isnat(moment):
             raise ValueError(f"{text!r} is no moment; write cycle 2, 7.25 h, 90 min, 1:30:00, #120 (frame) or 2026-06-03 10:00 (UTC)")
         return self._inside(float((moment - line.origin) / np.timedelta64(1, "ns")) / 1e9, text)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtWidgets import QApplication, QMainWindow, QTabWidget, QWidget
+from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QTabWidget
 
 from napari_operando.layers import caption, first_picture, image_layer, place, text_overlay, time_view
 from napari_operando.panels.correlations import CorrelationsPanel
@@ -115,8 +116,8 @@ class Window(QObject):
         self.scatter = ScatterPanel(self.session, self.cell, palette)
         self.frames = FramesPanel(self.session, self.cell, palette)
         self.correlations = CorrelationsPanel(self.cell, palette)
-        self.upper = [self.spectrum, self.scatter, self.correlations]
-        self.lower = [self.impedance, self.frames]
+        self.upper: list[Any] = [self.spectrum, self.scatter, self.correlations]
+        self.lower: list[Any] = [self.impedance, self.frames]
         self.panels: list[Any] = [self.timeline, *self.upper, *self.lower]
         self._docks = self._arrange()
         self._canvas = QTimer(self)
@@ -138,7 +139,7 @@ class Window(QObject):
         """Show one spot at first where several are interleaved: together they are a fence, not a picture."""
         return cell.positions[0] if cell.positions else None
 
-    def _arrange(self) -> list[QWidget]:
+    def _arrange(self) -> list[QDockWidget]:
         tabs = []
         for members in (self.upper, self.lower):
             tab = QTabWidget()
@@ -233,12 +234,18 @@ class Window(QObject):
             times = self.session.timeline.frames[key]
             self.work.run(
                 f"images {key}",
-                lambda series=series, times=times: first_picture(series, times),
-                lambda found, key=key: self._add_images(key, *found),
-                lambda error, key=key: self.frames.tell(str(error), key),
+                partial(first_picture, series, times),
+                partial(self._first_read, key),
+                partial(self._not_read, key),
                 what=f"{key}: first frame",
             )
         self._captions()
+
+    def _first_read(self, key: str, found: tuple[Any, str]) -> None:
+        self._add_images(key, *found)
+
+    def _not_read(self, key: str, error: Exception) -> None:
+        self.frames.tell(str(error), key)
 
     def _add_images(self, key: str, picture: Any, reason: str) -> None:
         if key not in self.cell.images or key in self.layers:
@@ -493,13 +500,13 @@ class Window(QObject):
         """Wait until nothing is read and everything is drawn; for scripts and tests. False if that takes longer."""
         import time
 
-        app, end = QApplication.instance(), time.monotonic() + seconds
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
-            app.processEvents()
+            QApplication.processEvents()
             if not self.work.busy and not self._canvas.isActive():
                 self.timeline.draw_now()
                 self._show_moment()
-                app.processEvents()
+                QApplication.processEvents()
                 if not self.work.busy:
                     return True
             time.sleep(0.005)

@@ -79,17 +79,18 @@ class FramesPanel(Panel):
             )
             colour = QColor(self.look.faint if shown.gap or shown.stale else self.look.foreground)
             for column, text in enumerate(texts, start=1):
-                item = self.table_widget.item(row, column)
-                item.setText(text)
-                item.setForeground(QBrush(colour))
+                if (item := self.table_widget.item(row, column)) is not None:
+                    item.setText(text)
+                    item.setForeground(QBrush(colour))
         self.table_widget.blockSignals(False)
 
     def _edited(self, row: int, column: int) -> None:
-        if column != 3:
+        item = self.table_widget.item(row, column)
+        if column != 3 or item is None:
             return
         one = list(self.cell.series.values())[row]
         try:
-            value = float(self.table_widget.item(row, column).text())
+            value = float(item.text().replace(",", "."))
         except ValueError:
             value = np.nan
         if value >= 0:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QFontMetricsF, QKeySequence, QPainter, QTextDocument
+from qtpy.QtGui import QFontMetricsF, QKeySequence, QPainter, QShowEvent, QTextDocument
 from qtpy.QtWidgets import QApplication, QComboBox, QShortcut, QSizePolicy, QWidget
 
 from napari_operando.reading import Cell
@@ -220,7 +220,7 @@ class Panel(QWidget):
     _drawn: object = None
     """What is drawn: where the same is wanted again, `draw` may leave it."""
 
-    def showEvent(self, event: object) -> None:
+    def showEvent(self, event: QShowEvent) -> None:
         """Draw what happened while it was hidden."""
         super().showEvent(event)
         self.refresh()

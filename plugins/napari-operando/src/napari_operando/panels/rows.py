@@ -153,7 +153,7 @@ class RecordRow(Row):
         self.other.setXLink(self.view)
         self.other_curve = pg.PlotCurveItem(connect="finite")
         self.other.addItem(self.other_curve)
-        self.side = axis = pg.AxisItem("right")
+        self.side = self.right = axis = pg.AxisItem("right")
         axis.setWidth(RIGHT)
         axis.linkToView(self.other)
         self.view.sigResized.connect(self._follow)
@@ -168,7 +168,7 @@ class RecordRow(Row):
     def show_second(self, name: str) -> None:
         """Choose what stands on the right."""
         self.second = self.cell.echem.get(name)
-        axis_label(self.side, self.second.axis if self.second else "")
+        axis_label(self.right, self.second.axis if self.second else "")
         span = finite_range(self.second.values, margin=0.15) if self.second else None
         if span:
             self.other.setYRange(*span, padding=0)
@@ -192,10 +192,10 @@ class RecordRow(Row):
         self.other_curve.setPen(pg.mkPen(palette.lines[1], width=1))
         self.plot.getAxis("left").setTextPen(pg.mkPen(palette.lines[0]))
         self.plot.getAxis("left").label.setDefaultTextColor(pg.mkColor(palette.lines[0]))
-        self.side.setPen(pg.mkPen(palette.faint))
-        self.side.setTextPen(pg.mkPen(palette.lines[1]))
-        self.side.setTickFont(self.plot.getAxis("left").style["tickFont"])
-        self.side.label.setDefaultTextColor(pg.mkColor(palette.lines[1]))
+        self.right.setPen(pg.mkPen(palette.faint))
+        self.right.setTextPen(pg.mkPen(palette.lines[1]))
+        self.right.setTickFont(self.plot.getAxis("left").style["tickFont"])
+        self.right.label.setDefaultTextColor(pg.mkColor(palette.lines[1]))
 
     def refresh(self) -> None:
         """Draw both lines at the resolution of the screen."""
@@ -399,8 +399,8 @@ class FractionsRow(Row):
             colour = pg.mkColor(self.palette.lines[i % len(self.palette.lines)])
             x, y = [np.empty(0)], [np.empty(0)]
             for a, b in runs:
-                x += [t[a:b], t[a:b][::-1], [t[a], np.nan]]
-                y += [edges[a:b, i + 1], edges[a:b, i][::-1], [edges[a, i + 1], np.nan]]
+                x += [t[a:b], t[a:b][::-1], np.array([t[a], np.nan])]
+                y += [edges[a:b, i + 1], edges[a:b, i][::-1], np.array([edges[a, i + 1], np.nan])]
             fill = pg.mkColor(colour)
             fill.setAlpha(150)
             item = pg.QtWidgets.QGraphicsPathItem(pg.arrayToQPath(np.concatenate(x), np.concatenate(y), connect="finite"))
@@ -447,8 +447,8 @@ class TracesRow(Row):
     def refresh(self) -> None:
         """Draw."""
         low, high, pixels = self._visible()
-        lines = any(self._continuous(trace) for trace in self.traces)
-        wanted = (self.palette.dark, (low, high, pixels) if lines else None, [self._times(trace) for trace in self.traces])
+        drawn = any(self._continuous(trace) for trace in self.traces)
+        wanted = (self.palette.dark, (low, high, pixels) if drawn else None, [self._times(trace) for trace in self.traces])
         if self._drawn == wanted:
             return  # dots do not depend on what is visible
         self._drawn = wanted

@@ -146,15 +146,20 @@ class SpectrumPanel(Panel):
                 self._given[name] = values
                 curve.setData(one.axis, values) if values is not None else curve.setData([], [])
             if values is not None:
-                at = (one.begin[index] + one.end[index]) / 7200
-                spot = f" spot {one.position[index]:.0f}" if one.positions and one.position is not None and name != "mean" else ""
-                words = {"cursor": f"#{index} {at:.3f} h{spot}", "mean": f"mean of {index} frames"}.get(name, f"{name} #{index} {at:.3f} h{spot}")
+                words = f"mean of {index} frames" if name == "mean" else self._named(one, name, index)
                 entries.append(f"<span style='color:{colours[name]}'>▬</span> {words}")
         self.curves["cursor"].setPen(pg.mkPen(colours["cursor"], width=1))
         self.legend.setText("   ".join(reversed(entries)))
-        values = [v for _, v in self.shown.values()]
-        self.plot.getViewBox().fit(finite_range(one.axis, margin=0.01), finite_range(*values), anew=anew)
+        every = [v for _, v in self.shown.values()]
+        self.plot.getViewBox().fit(finite_range(one.axis, margin=0.01), finite_range(*every), anew=anew)
         self._subtract(one, anew=anew)
+
+    @staticmethod
+    def _named(one: Spectra, name: str, index: int) -> str:
+        """Name a frame in the legend."""
+        at = (one.begin[index] + one.end[index]) / 7200
+        spot = f" spot {one.position[index]:.0f}" if one.positions and one.position is not None else ""
+        return f"{'' if name == 'cursor' else f'{name} '}#{index} {at:.3f} h{spot}"
 
     def _subtract(self, one: Spectra, *, anew: bool) -> None:
         both = {"A", "B"} <= self.shown.keys()

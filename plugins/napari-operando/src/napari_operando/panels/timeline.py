@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pyqtgraph as pg
@@ -25,6 +26,9 @@ MOST_ROWS = 6
 _QUICK = 600_000
 """Values that are read and averaged without leaving the window's thread."""
 
+
+_SECOND: tuple[str, ...] = ("current", "charge", "soc", "potential_we", "potential_ce")
+"""What can stand right of the voltage."""
 
 _TOLD = 12_000
 """Milliseconds for which a message stands."""
@@ -52,7 +56,7 @@ class Moment(QLineEdit):
 
     def event(self, event: QEvent) -> bool:
         """Take Escape before napari does."""
-        if event.type() == QEvent.Type.ShortcutOverride and event.key() == Qt.Key.Key_Escape:
+        if event.type() == QEvent.Type.ShortcutOverride and isinstance(event, QKeyEvent) and event.key() == Qt.Key.Key_Escape:
             event.accept()
             return True
         return bool(super().event(event))
@@ -454,7 +458,7 @@ class Timeline(QWidget):
     def _fill_menu(self) -> None:
         self.menu.clear()
         for key, words in self.available():
-            self._checked(self.menu, words, key in self.shown, lambda on, key=key: self.toggle(key, on))
+            self._checked(self.menu, words, key in self.shown, partial(self.toggle, key))
         groups: dict[str, QMenu] = {}
         self.menu.addSeparator()
         for name, trace in self.cell.traces.items():
@@ -462,20 +466,24 @@ class Timeline(QWidget):
             if series not in groups:
                 groups[series] = self.menu.addMenu(f"observables of {series}")
             key = f"trace {name}"
-            self._checked(groups[series], f"{short}: {trace.axis}"[:90], key in self.shown, lambda on, key=key: self.toggle(key, on))
+            self._checked(groups[series], f"{short}: {trace.axis}"[:90], key in self.shown, partial(self.toggle, key))
         self.menu.addSeparator()
         if self.cell.echem:
-            names = [n for n in ("current", "charge", "soc", "potential_we", "potential_ce") if n in self.cell.echem]
+            names = [n for n in _SECOND if n in self.cell.echem]
             self._one_of("right of the voltage", names, self.second, self._show_second)
         waterfalls = [r for r in self.rows if isinstance(r, WaterfallRow)]
         if waterfalls:
-            self._one_of("colours", list(COLOURMAPS), waterfalls[0].colours, lambda c: [r.paint(colours=c) for r in waterfalls])
-            self._one_of("shades", ["linear", "square root", "logarithm"], waterfalls[0].scale, lambda c: [r.paint(scale=c) for r in waterfalls])
-
+            self._one_of("colours", list(COLOURMAPS), waterfalls[0].colours, lambda c: self._paint(colours=c))
+            self._one_of("shades", ["linear", "square root", "logarithm"], waterfalls[0].scale, lambda c: self._paint(scale=c))
         self.menu.addSeparator()
         self.menu.addAction("Export what is shown ... (E)", self.export_wanted.emit)
         self.menu.addAction("Find images ...", self.images_wanted.emit)
         self.menu.addAction("Read the store again (F5)", self.again_wanted.emit)
+
+    def _paint(self, **look: str) -> None:
+        for row in self.rows:
+            if isinstance(row, WaterfallRow):
+                row.paint(**look)
 
     def _checked(self, menu: QMenu, words: str, on: bool, call: Callable[[bool], None]) -> None:
         action = QAction(words, menu, checkable=True)
