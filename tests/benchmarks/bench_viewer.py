@@ -80,9 +80,14 @@ def main() -> None:
         path = build(Path(folder), 10_000 // shrink, 3000, 1_000_000 // shrink)
         print(f"store: {path.stat().st_size / 1e6:.0f} MB")
 
+        window = None
+
         def settle() -> None:
             for _ in range(3):
                 app.processEvents()
+                while window is not None and not window.closed and window.paints_soon:
+                    time.sleep(0.0002)
+                    app.processEvents()
 
         t, c = time.perf_counter(), time.process_time()
         empty = napari.Viewer(title="peer", show_welcome_screen=False)

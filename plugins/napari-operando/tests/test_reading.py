@@ -284,3 +284,33 @@ cells:
     tick = int((small.begin[2] - line.begin) / line.tick) + 1
     np.testing.assert_allclose(np.asarray(view[tick]), 1002 / 2000, rtol=1e-6)
     assert "imaging/mean" in cell.traces
+
+
+def test_a_long_record_is_drawn_from_fewer_numbers_that_look_the_same() -> None:
+    from napari_operando.pyramid import envelope
+    from napari_operando.reading import Trace
+
+    rng = np.random.default_rng(0)
+    time = np.cumsum(rng.exponential(1.0, 400_000))
+    time[250_000:] += 5000.0  # a pause
+    values = np.sin(time / 1e4) + 0.1 * rng.normal(size=time.size)
+    values[123_456] = 7.0
+    values[300_000:300_050] = np.nan
+    trace = Trace("echem/voltage", "voltage", "V", time, values)
+    assert trace.seen(100.0, 900)[0] is time, "close up every number counts"
+    span = float(time[-1] - time[0])
+    for low, width in ((0.0, span), (0.2 * span, 0.5 * span)):
+        coarse = trace.seen(width, 900)
+        assert len(coarse[0]) < 200_000
+        drawn, all_of_it = (envelope(*line, low, low + width, 900, 60.0) for line in (coarse, (time, values)))
+        step = width / 900
+        for at in np.arange(low + 2 * step, low + width - 2 * step, 37 * step):
+            ends = []
+            for t, v in (drawn, all_of_it):
+                inside = v[(t >= at - step) & (t <= at + step)]
+                ends.append((np.nanmin(inside), np.nanmax(inside)) if np.isfinite(inside).any() else (np.nan, np.nan))
+            np.testing.assert_allclose(ends[0], ends[1], atol=0.05)
+        assert np.nanmax(drawn[1]) == 7.0
+        pause = (time[249_999] + time[250_000]) / 2
+        k = int(np.searchsorted(drawn[0], pause))
+        assert np.isnan(drawn[1][k - 1 : k + 2]).any(), "the line is broken in the pause"

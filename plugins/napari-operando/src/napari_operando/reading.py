@@ -17,10 +17,13 @@ import xarray as xr
 
 import operando as op
 from napari_operando.pictures import Pictures, SmallPictures
-from napari_operando.pyramid import Pyramid
+from napari_operando.pyramid import Pyramid, envelope
 from napari_operando.session import Timeline, fine_tick
 from napari_operando.sweeps import Sweeps
 from napari_operando.timeview import FrameTimes
+
+_PARTS = 40_000
+"""Parts that a long record is divided into for drawing."""
 
 _KEEP = 96
 """Spectra kept in memory for each series, so that stepping to and fro reads each once."""
@@ -66,6 +69,19 @@ class Trace:
     def empty(self) -> bool:
         """Nothing but NaN, or nothing."""
         return not np.isfinite(self.values).any()
+
+    def seen(self, seconds: float, pixels: int) -> tuple[np.ndarray, np.ndarray]:
+        """Give the line of a record whose times ascend: all of it, or as many points as that many seconds on that many pixels can show.
+
+        Drawing from all of a million numbers takes longer than a blink. Least and greatest values and pauses stay.
+        """
+        whole = float(self.time[-1] - self.time[0]) if len(self.time) else 0.0
+        fine = seconds / whole * _PARTS > 4 * pixels if whole > 0 else False
+        return self._coarse if fine and len(self.time) > 4 * _PARTS else (self.time, self.values)
+
+    @cached_property
+    def _coarse(self) -> tuple[np.ndarray, np.ndarray]:
+        return envelope(self.time, self.values, float(self.time[0]), float(self.time[-1]), _PARTS)
 
     @cached_property
     def largest(self) -> float:

@@ -33,6 +33,9 @@ CANVAS_EVERY = 40
 
 _FADED = 0.35
 
+_TOGETHER = 2
+"""Milliseconds for which a painting waits for others. With none a plot that is drawn anew after its axis moved would be painted twice."""
+
 
 class _OnePainting(QObject):
     """Lets what was changed together be painted together.
@@ -46,7 +49,7 @@ class _OnePainting(QObject):
         self.main, self._passing = main, False
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
-        self._soon.setInterval(0)
+        self._soon.setInterval(_TOGETHER)
         self._soon.timeout.connect(self._paint)
         main.installEventFilter(self)
 
@@ -57,6 +60,11 @@ class _OnePainting(QObject):
         if not self._soon.isActive():
             self._soon.start()
         return True
+
+    @property
+    def waits(self) -> bool:
+        """A painting is asked for and held back."""
+        return self._soon.isActive()
 
     def _paint(self) -> None:
         self._passing = True
@@ -220,6 +228,11 @@ class Window(QObject):
         self.session.mean = not self.session.mean
 
     # ------------------------------------------------------------------ images
+
+    @property
+    def paints_soon(self) -> bool:
+        """Something is about to be painted."""
+        return self._painting is not None and self._painting.waits
 
     def _tell_problems(self) -> None:
         """Say what of the store could not be opened."""

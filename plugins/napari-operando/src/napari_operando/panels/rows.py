@@ -204,7 +204,7 @@ class RecordRow(Row):
             if trace is None or trace.empty:
                 curve.setData([], [])
             else:
-                curve.setData(*envelope(trace.time, trace.values, low, high, pixels, self.cell.max_gap))
+                curve.setData(*envelope(*trace.seen(high - low, pixels), low, high, pixels, self.cell.max_gap))
 
     def table(self) -> dict[str, np.ndarray]:
         """Give the records that are visible."""
