@@ -87,7 +87,7 @@ def test_the_layer_is_true_in_time(whole_store: Path) -> None:
     stored = Stored(whole_store)
     cell = stored.cell("A")
     line = cell.timeline()
-    picture, reason = first_picture(cell.images["detector"], line.frames["detector"])
+    picture, reason, _ = first_picture(cell.images["detector"], line.frames["detector"])
     assert reason == ""
     assert picture is not None
     view, settings, kind = image_layer("detector", cell.images["detector"], line, picture)
@@ -276,7 +276,7 @@ cells:
     raw, small = (cell.images[key] for key in ("imaging", "imaging/transmission"))
     assert raw.pictures.read(3)[0, 0] == 1003
     np.testing.assert_allclose(small.pictures.read(3), 1003 / 2000, rtol=1e-6)
-    picture, reason = first_picture(small, line.frames["imaging/transmission"])
+    picture, reason, _ = first_picture(small, line.frames["imaging/transmission"])
     assert reason == ""
     view, settings, _ = image_layer("imaging/transmission", small, line, picture)
     assert settings["scale"][1:] == (4.0, 4.0)

@@ -677,3 +677,44 @@ def test_large_small_pictures_are_shown_at_the_level_of_the_screen(open_window: 
     assert read[2.0][0] > read[0.1][0]
     level = levels[2]["transmission"][2].values
     np.testing.assert_allclose(view.coarser[0][window.session.timeline.tick_of(view.times.begin[2] + 1)], level)
+
+
+def test_frames_that_take_long_are_read_beside_the_window(open_window: Open, whole_store: Path, qtbot: Any) -> None:
+    """As over a slow network: the window answers meanwhile, the latest moment is what is shown in the end, and errors arrive."""
+    import threading
+    import time
+
+    window = open_window(whole_store)
+    layer, view = window.layers["detector"], window.views["detector"]
+    quick, threads = view._read, []
+
+    def slow(index: int) -> np.ndarray:
+        threads.append(threading.current_thread() is threading.main_thread())
+        time.sleep(0.15)
+        if index == 30:
+            raise OSError("the server is away")
+        return quick(index)
+
+    view._read = slow
+    view.forget()
+    view.took = 1.0
+    begin = view.times.begin
+    longest = 0.0
+    for k in range(3, 28):
+        window.session.time = begin[k] + 1
+        before = time.perf_counter()
+        window._show_moment()
+        longest = max(longest, time.perf_counter() - before)
+        qtbot.wait(5)
+    assert longest < 0.12, "nothing waits for a frame"
+    assert "being read" in text_overlay(window.viewer).text
+    assert window.settle()
+    assert np.asarray(layer._slice.image.raw)[0, 0] == 28
+    assert "being read" not in text_overlay(window.viewer).text
+    assert not any(threads)
+    assert len(threads) < 20, "moments that were passed meanwhile are not read"
+    window.session.time = begin[30] + 1
+    window._show_moment()
+    assert window.settle()
+    assert "detector #30: the server is away" in window.frames.problems.toPlainText()
+    assert "the server is away" in text_overlay(window.viewer).text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -28,16 +29,17 @@ def contrast(picture: np.ndarray) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + max(abs(low), 1.0))
 
 
-def first_picture(series: ImageSeries, times: Any) -> tuple[np.ndarray | None, str]:
-    """Read the first frame that can be read, of a few over the whole experiment, and say why none can."""
+def first_picture(series: ImageSeries, times: Any) -> tuple[np.ndarray | None, str, float]:
+    """Read the first frame that can be read, of a few over the whole experiment; say why none can, and how many seconds it took."""
     reason = "the series has no frames"
     frames = times.frames
     for index in frames[np.unique(np.linspace(0, len(frames) - 1, min(len(frames), 8)).astype(int))] if len(frames) else ():
+        begin = perf_counter()
         try:
-            return series.pictures.read(int(index)), ""
+            return series.pictures.read(int(index)), "", perf_counter() - begin
         except Exception as error:  # the next one may do; each says what is wrong when it is looked at
             reason = str(error) or type(error).__name__
-    return None, reason
+    return None, reason, 0.0
 
 
 def image_layer(

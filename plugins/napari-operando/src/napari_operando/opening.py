@@ -202,7 +202,7 @@ def image_layers(stored: Stored, cell: str | None = None) -> list[Any]:
     one = stored.cell(cell or stored.cells[0])
     line, out = one.timeline(one.positions[0] if one.positions else None), []
     for key, series in one.images.items():
-        picture, reason = first_picture(series, line.frames[key])
+        picture, reason, _ = first_picture(series, line.frames[key])
         if picture is None:
             warnings.warn(f"{key}: no frame can be read: {reason}", stacklevel=2)
         else:

@@ -5,9 +5,11 @@ Nothing here knows Qt, napari or a store. All times are seconds since the start 
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter as clock
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +20,9 @@ GAP = -1
 STALE = 1.5
 OLDEST = 4.0
 """A frame is stale after 1.5 and no longer shown after 4 of the intervals at which its series was usually taken."""
+
+SLOW = 0.04
+"""Seconds of reading a frame from which on it is read beside the window."""
 
 _CACHE_BYTES = 256e6
 _AT_ONCE = 64
@@ -222,9 +227,22 @@ class TimeView:
         self.fill = np.nan if self.dtype.kind == "f" else self.dtype.type(0)
         self.problems: dict[int, str] = {}
         self.reads = 0
+        self.took = 0.0
+        """Seconds that reading the last frame took."""
         self.coarser: tuple[TimeView, ...] = ()
         """The same with fewer pixels, finest first: what is shown from afar, and while the cursor is dragged."""
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def ready(self, time: float) -> bool:
+        """Say whether what belongs to a moment is in memory, or read so quickly that nobody waits."""
+        index = self.times.at(time).index
+        with self._lock:
+            return index == GAP or index in self._kept or self.took < SLOW
+
+    def fetch(self, time: float) -> None:
+        """Read what belongs to a moment, so that it is ready; in any thread."""
+        self._frame(self.times.at(time).index)
 
     def retime(self, times: FrameTimes) -> None:
         """Take other exposures of the same frames."""
@@ -273,13 +291,17 @@ class TimeView:
         raise TypeError("a time view is read tick by tick; reading all of it is never what is wanted")
 
     def _frame(self, index: int) -> np.ndarray:
-        if index in self._kept:
-            self._kept.move_to_end(index)
-            return self._kept[index]
+        with self._lock:
+            if index in self._kept:
+                self._kept.move_to_end(index)
+                return self._kept[index]
+        begin = clock()
         picture = self._fresh(index)
-        self._kept[index] = picture
-        while len(self._kept) > 2 and len(self._kept) * picture.nbytes > _CACHE_BYTES:
-            self._kept.popitem(last=False)
+        with self._lock:
+            self.took = clock() - begin if index != GAP else self.took
+            self._kept[index] = picture
+            while len(self._kept) > 2 and len(self._kept) * picture.nbytes > _CACHE_BYTES:
+                self._kept.popitem(last=False)
         return picture
 
     def _fresh(self, index: int) -> np.ndarray:
@@ -305,7 +327,8 @@ class TimeView:
     def forget(self) -> None:
         """Drop what was read, as after files were moved back; what was wrong is said again where it still is."""
         for view in (self, *self.coarser):
-            view._kept.clear()
+            with view._lock:
+                view._kept.clear()
         for index in list(self.problems):
             self._tell(index, "")
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QTabWidget
 
 from napari_operando.layers import caption, first_picture, image_layer, place, text_overlay, time_view
@@ -99,6 +99,8 @@ class Window(QObject):
         Which cell first; by default the first.
     """
 
+    _told = Signal(str, str)
+
     def __init__(self, viewer: napari.Viewer, stored: Stored, cell: str | None = None) -> None:
         super().__init__()
         if viewer in windows:
@@ -110,7 +112,7 @@ class Window(QObject):
         self.views: dict[str, TimeView] = {}
         self._faded: dict[str, tuple[float, float]] = {}  # layer -> how opaque it was, and is
         self._unreadable: set[str] = set()
-        self.closed = False
+        self.closed = self._fetching = False
         self._from_canvas = self._to_canvas = False
         self.cell = self._cell_of(cell or stored.cells[0])
         self.position = self._first_position(self.cell)
@@ -193,6 +195,7 @@ class Window(QObject):
         self.timeline.again_wanted.connect(self.read_again)
         self.frames.ages_changed.connect(self._retime)
         self.frames.find_images.connect(self.ask_images)
+        self._told.connect(self._tell)
         self.viewer.dims.events.point.connect(self._scrolled)
         self.viewer.events.theme.connect(self._themed)
         self._actions = self._keys()
@@ -254,13 +257,13 @@ class Window(QObject):
             )
         self._captions()
 
-    def _first_read(self, key: str, found: tuple[Any, str]) -> None:
+    def _first_read(self, key: str, found: tuple[Any, str, float]) -> None:
         self._add_images(key, *found)
 
     def _not_read(self, key: str, error: Exception) -> None:
         self.frames.tell(str(error), key)
 
-    def _add_images(self, key: str, picture: Any, reason: str) -> None:
+    def _add_images(self, key: str, picture: Any, reason: str, took: float) -> None:
         if key not in self.cell.images or key in self.layers:
             return
         if picture is None:
@@ -270,7 +273,9 @@ class Window(QObject):
             return
         self._unreadable.discard(key)
         self.frames.mended(key)
-        self._adopt(key, *image_layer(key, self.cell.images[key], self.session.timeline, picture, self._problem(key)))
+        made = image_layer(key, self.cell.images[key], self.session.timeline, picture, self._problem(key))
+        made[0].took = took
+        self._adopt(key, *made)
 
     def _problem(self, key: str) -> Callable[[int, str], None]:
         # weakly: the view lives in a layer, which may outlive the window
@@ -278,14 +283,18 @@ class Window(QObject):
 
         def tell(frame: int, message: str) -> None:
             window = me()
-            if window is None or window.closed:
-                return
-            if message:
-                window.frames.tell(message, f"{key} #{frame}")
-            else:
-                window.frames.mended(f"{key} #{frame}")
+            if window is not None and not window.closed:
+                window._told.emit(f"{key} #{frame}", message)  # by a signal: frames are read in other threads too
 
         return tell
+
+    def _tell(self, of: str, message: str) -> None:
+        if self.closed:
+            return
+        if message:
+            self.frames.tell(message, of)
+        else:
+            self.frames.mended(of)
 
     def _adopt(self, key: str, view: TimeView, settings: dict[str, Any], kind: str) -> None:
         """Show the first images series of the cell; the others are there to be made visible. They arrive in any order."""
@@ -302,8 +311,12 @@ class Window(QObject):
         self.viewer.fit_to_view(layers=[one for one in self.layers.values() if one.visible])
 
     def _show_moment(self) -> None:
-        """Let the canvas show the moment of the session."""
+        """Let the canvas show the moment of the session; frames that take long are read beside the window first."""
         if self.closed:
+            return
+        if self._slow():
+            self._fetch()
+            self._captions()
             return
         if self.layers and not self._from_canvas and self.viewer.dims.ndim >= 3:
             self._to_canvas = True
@@ -312,6 +325,36 @@ class Window(QObject):
             finally:
                 self._to_canvas = False
         self._captions()
+
+    def _slow(self) -> list[TimeView]:
+        """List what is to be shown, is not in memory, and takes longer than a blink to read."""
+        out = []
+        for key, layer in self.layers.items():
+            if layer.visible and layer in self.viewer.layers and not self._level(key).ready(self.session.time):
+                out.append(self._level(key))
+        return out
+
+    def _level(self, key: str) -> TimeView:
+        """Give what the canvas shows of a layer's levels."""
+        layer, view = self.layers[key], self.views[key]
+        return (view, *view.coarser)[layer.data_level if layer.multiscale else 0]
+
+    def _fetch(self) -> None:
+        """Read frames beside the window, one moment after the other: the latest when the one before was read."""
+        if self._fetching:
+            return
+        self._fetching = True
+        views, time = self._slow(), self.session.time
+
+        def read() -> None:
+            for view in views:
+                view.fetch(time)
+
+        def over(_: object) -> None:
+            self._fetching = False
+            self._show_moment()
+
+        self.work.run("frame", read, over, over, what="reading a frame")
 
     def _captions(self, *_: object) -> None:
         """Say what the canvas shows, and fade what is stale."""
@@ -325,7 +368,8 @@ class Window(QObject):
             shown = line.frames[key].at(self.session.time)
             self._fade(key, layer, shown.stale and not shown.gap)
             if layer.visible:
-                said.append(caption(self.cell, key, line, self.session.time, self.views[key].problems))
+                reading = "" if self._level(key).ready(self.session.time) else ", being read"
+                said.append(caption(self.cell, key, line, self.session.time, self.views[key].problems) + reading)
         if not self.cell.images:
             said.append("no images in this store")
         overlay = text_overlay(self.viewer)
@@ -435,6 +479,7 @@ class Window(QObject):
                 self._faded.pop(key, None)
                 continue
             self.views[key] = view = time_view(key, series, line, old.shape[1:], old.dtype, self._problem(key))
+            view.took = old.took
             layer.data = view.data
             for name, value in place(series, line).items():
                 setattr(layer, name, value)
