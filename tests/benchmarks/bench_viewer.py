@@ -128,9 +128,9 @@ def main() -> None:
 
         def move(to: float, canvas: bool) -> None:
             window.session.time = to
-            window._canvas.stop()
+            window.canvas._soon.stop()
             if canvas:
-                window._show_moment()
+                window.canvas.show_moment()
 
         for k, to in enumerate(times):
             one("peer", lambda k=k: empty.dims.set_point(0, (k * 37) % 200))
@@ -138,10 +138,10 @@ def main() -> None:
             one("whole", lambda k=k: move(times[(k + 7) % len(times)], True))
             now = window.session.time
             at = int(np.searchsorted(begin, now, side="right")) - 1
-            view = window.views["detector"]
+            view = window.canvas.views["detector"]
             shown = at >= 0 and max(now - begin[at] - 30.0, 0.0) <= view.times.max_age
             gaps += not shown
-            wrong += int(np.asarray(window.layers["detector"]._slice.image.raw)[0, 0]) != (at % 200 if shown else 0)
+            wrong += int(np.asarray(window.canvas.layers["detector"]._slice.image.raw)[0, 0]) != (at % 200 if shown else 0)
             frame = line.frames["xrd"].at(now).index
             spectrum = window.spectrum.shown.get("cursor")
             wrong += (spectrum is None) != (frame == GAP) or (spectrum is not None and spectrum[1][0] != frame)
@@ -152,7 +152,7 @@ def main() -> None:
         for kind, found in taken.items():
             wall, cpu = [w for w, _ in found], [c for _, c in found]
             print(f"  {kind:<6} CPU {spread(cpu)}   wall {spread(wall)}   CPU / peer {np.median(cpu) / base:5.2f}")
-        view = window.views["detector"]
+        view = window.canvas.views["detector"]
         inside = int(np.argmax(np.diff(begin) > 30))
         move(begin[inside] + 0.5, True)
         before = view.reads

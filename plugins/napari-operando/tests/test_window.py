@@ -71,11 +71,11 @@ def test_every_layer_and_panel_shows_the_frame_that_searchsorted_names(open_wind
     begin = np.sort(window.cell.images["detector"].begin)
     xrd = tree["A/xrd/frames"].ds
     seconds = (xrd["time"].values - window.session.timeline.origin).astype(np.int64) / 1e9
-    layer, view = window.layers["detector"], window.views["detector"]
+    layer, view = window.canvas.layers["detector"], window.canvas.views["detector"]
     rng, gaps = np.random.default_rng(0), 0
     for t in rng.uniform(window.session.timeline.begin, window.session.timeline.end, 60):
         window.session.time = t
-        window._show_moment()
+        window.canvas.show_moment()
         now = window.session.time
         k = int(np.searchsorted(begin, now, side="right")) - 1
         shown = k >= 0 and max(now - begin[k] - 30.0, 0) <= view.times.max_age
@@ -99,14 +99,14 @@ def test_every_layer_and_panel_shows_the_frame_that_searchsorted_names(open_wind
 
 def test_a_hundred_ticks_inside_a_frame_read_it_once(open_window: Open, whole_store: Path) -> None:
     window = open_window(whole_store)
-    view, series = window.views["detector"], window.cell.images["detector"]
+    view, series = window.canvas.views["detector"], window.cell.images["detector"]
     middle = series.begin[20]
     window.session.time = middle + 1
-    window._show_moment()
+    window.canvas.show_moment()
     before = view.reads
     for t in np.linspace(middle + 1, middle + 29, 100):
         window.session.time = t
-        window._show_moment()
+        window.canvas.show_moment()
     assert view.reads == before
 
 
@@ -270,12 +270,12 @@ def test_cells_spots_and_themes(open_window: Open, tmp_path: Path) -> None:
     window.timeline.cells.setCurrentText("B")
     window.settle()
     assert window.cell.name == "B"
-    assert not window.layers
+    assert not window.canvas.layers
     assert "no images" in window.timeline.note.text()
     assert [r.key for r in window.timeline.rows] == ["echem", "xrd"]
     window.timeline.cells.setCurrentText("A")
     window.settle()
-    assert "detector" in window.layers
+    assert "detector" in window.canvas.layers
 
 
 def test_stale_images_are_faded_and_gaps_named(open_window: Open, whole_store: Path) -> None:
@@ -283,21 +283,21 @@ def test_stale_images_are_faded_and_gaps_named(open_window: Open, whole_store: P
     times = window.session.timeline.frames["detector"]
     pause = int(np.argmax(np.diff(times.begin)))
     window.session.time = times.end[pause] + (times.stale_after + times.max_age) / 2
-    window._show_moment()
-    assert window.layers["detector"].opacity == pytest.approx(0.35)
+    window.canvas.show_moment()
+    assert window.canvas.layers["detector"].opacity == pytest.approx(0.35)
     assert "stale" in text_overlay(window.viewer).text
     window.session.time = times.end[pause] + times.max_age * 1.05
-    window._show_moment()
+    window.canvas.show_moment()
     assert "no frame here" in text_overlay(window.viewer).text
     window.session.time = times.middle[pause]
-    window._show_moment()
-    assert window.layers["detector"].opacity == 1.0
+    window.canvas.show_moment()
+    assert window.canvas.layers["detector"].opacity == 1.0
     window.session.time = times.end[pause] + (times.stale_after + times.max_age) / 2
-    window._show_moment()
-    window.layers["detector"].opacity = 0.6  # by hand, while it is faded
+    window.canvas.show_moment()
+    window.canvas.layers["detector"].opacity = 0.6  # by hand, while it is faded
     window.session.time = times.middle[pause]
-    window._show_moment()
-    assert window.layers["detector"].opacity == pytest.approx(0.6)
+    window.canvas.show_moment()
+    assert window.canvas.layers["detector"].opacity == pytest.approx(0.6)
 
 
 def test_a_row_can_be_shown_and_hidden(open_window: Open, whole_store: Path) -> None:
@@ -319,12 +319,12 @@ def test_images_that_were_moved_are_found_again(open_window: Open, tmp_path: Pat
     (tmp_path / "elsewhere").mkdir()
     shutil.move(tmp_path / "detector.h5", tmp_path / "elsewhere" / "detector.h5")
     window = open_window(path)
-    assert not window.layers
+    assert not window.canvas.layers
     assert "detector.h5: not found" in window.frames.problems.toPlainText()
     assert "no frame can be read" in text_overlay(window.viewer).text
     window.look_in(tmp_path / "elsewhere")
     assert window.settle()
-    assert "detector" in window.layers
+    assert "detector" in window.canvas.layers
     assert window.frames.problems.toPlainText() == ""
     assert "no frame can be read" not in text_overlay(window.viewer).text
 
@@ -334,20 +334,20 @@ def test_a_missing_file_among_others_is_a_gap_with_a_message(open_window: Open, 
     frames = stores.images(begin, tmp_path, other={12: (40, 60), 20: (11, 90)})
     (tmp_path / "other_12.h5").unlink()
     window = open_window(stores.store(tmp_path, {("A", "camera", "images"): frames}))
-    assert list(window.layers) == ["camera"]
+    assert list(window.canvas.layers) == ["camera"]
     assert window.timeline.rows == []
     times = window.session.timeline.frames["camera"]
     window.session.time = times.middle[12]
-    window._show_moment()
+    window.canvas.show_moment()
     assert "other_12.h5" in text_overlay(window.viewer).text
     assert "other_12.h5" in window.frames.problems.toPlainText()
-    assert (np.asarray(window.layers["camera"]._slice.image.raw) == 0).all()
+    assert (np.asarray(window.canvas.layers["camera"]._slice.image.raw) == 0).all()
     window.session.time = times.middle[20]
-    window._show_moment()
+    window.canvas.show_moment()
     assert "11 x 90" in text_overlay(window.viewer).text
     window.session.time = times.middle[21]
-    window._show_moment()
-    assert np.asarray(window.layers["camera"]._slice.image.raw)[0, 0] == 22
+    window.canvas.show_moment()
+    assert np.asarray(window.canvas.layers["camera"]._slice.image.raw)[0, 0] == 22
 
 
 def test_export_writes_what_is_shown(open_window: Open, whole_store: Path, tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ def test_opening_and_closing_twenty_times_leaks_nothing(viewer: Any, whole_store
         window = open_window(viewer, whole_store)
         assert window.settle()
         window.session.time = 500.0
-        gone.append((weakref.ref(window.session), weakref.ref(window.timeline), weakref.ref(window.views["detector"]), weakref.ref(window)))
+        gone.append((weakref.ref(window.session), weakref.ref(window.timeline), weakref.ref(window.canvas.views["detector"]), weakref.ref(window)))
         window.close()
         del window
         qtbot.wait(20)
@@ -403,7 +403,7 @@ def test_moving_the_cursor_loses_no_reference_to_none(open_window: Open, whole_s
     before = sys.getrefcount(None)
     for t in np.linspace(0, window.session.timeline.end, 300):
         window.session.time = t
-        window._show_moment()
+        window.canvas.show_moment()
     if sys.version_info < (3, 12):  # from 3.12 on None is immortal
         assert sys.getrefcount(None) > before - 100
 
@@ -417,11 +417,11 @@ def test_one_frame_only(open_window: Open, tmp_path: Path) -> None:
     }
     window = open_window(stores.store(tmp_path, products))
     window.session.time = 110.0
-    window._show_moment()
+    window.canvas.show_moment()
     window.settle()
     assert window.spectrum.shown["cursor"][0] == 0
     assert window.impedance.shown["cursor"][0] == 0
-    assert np.asarray(window.layers["camera"]._slice.image.raw)[0, 0] == 1
+    assert np.asarray(window.canvas.layers["camera"]._slice.image.raw)[0, 0] == 1
     window.session.step(1)
     window.session.cycle(1)
     window.session.toggle_region()
@@ -516,7 +516,7 @@ def test_a_store_that_grew_is_read_again(open_window: Open, tmp_path: Path, view
     row.view.setYRange(2.0, 3.0, padding=0)
     row.view.sigRangeChangedManually.emit([False, True])
     window.timeline.toggle("echem", False)
-    layer = window.layers["camera"]
+    layer = window.canvas.layers["camera"]
     layer.contrast_limits, layer.colormap, layer.opacity = (3, 9), "magma", 0.8
     window.cell.spectra["xrd"].max_age = 77.0
     window.spectrum.plot.getViewBox().setRange(xRange=(2.0, 2.5), padding=0)
@@ -546,11 +546,11 @@ def test_a_store_that_grew_is_read_again(open_window: Open, tmp_path: Path, view
     assert (row.colours, row.scale, row._levels) == ("magma", "logarithm", (10.0, 300.0))
     assert row.view.viewRange()[0] == pytest.approx([200.0, 1000.0])
     assert row.view.viewRange()[1] == pytest.approx([2.0, 3.0])
-    assert window.layers["camera"] is layer
+    assert window.canvas.layers["camera"] is layer
     assert (tuple(layer.contrast_limits), layer.colormap.name, layer.opacity) == ((3, 9), "magma", 0.8)
-    assert layer.data is window.views["camera"]
+    assert layer.data is window.canvas.views["camera"]
     session.time = session.timeline.frames["camera"].begin[27] + 1
-    window._show_moment()
+    window.canvas.show_moment()
     assert np.asarray(layer._slice.image.raw)[0, 0] == 28
     assert window.spectrum.plot.getViewBox().viewRange()[0] == pytest.approx([2.0, 2.5])
     assert window.impedance.sweeps is not None
@@ -559,7 +559,7 @@ def test_a_store_that_grew_is_read_again(open_window: Open, tmp_path: Path, view
 def test_a_store_that_is_growing(open_window: Open, tmp_path: Path) -> None:
     window = open_window(stores.whole(tmp_path, publish=False))
     assert [row.key for row in window.timeline.rows] == ["echem", "xrd", "xas", "fractions xrd", "resistances"]
-    assert "detector" in window.layers
+    assert "detector" in window.canvas.layers
 
 
 def test_bytes_that_went_bad_leave_the_rest(open_window: Open, tmp_path: Path) -> None:
@@ -579,7 +579,7 @@ def test_bytes_that_went_bad_leave_the_rest(open_window: Open, tmp_path: Path) -
     window.session.time = window.session.timeline.frames["xrd"].middle[2]
     window.settle()
     assert "cannot be read" in window.spectrum.message
-    assert "detector" in window.layers
+    assert "detector" in window.canvas.layers
 
 
 def test_files_dropped_on_napari_open_the_window_and_the_widget_does(viewer: Any, whole_store: Path, qtbot: Any, tmp_path: Path) -> None:
@@ -595,7 +595,7 @@ def test_files_dropped_on_napari_open_the_window_and_the_widget_does(viewer: Any
     qtbot.waitUntil(lambda: viewer in windows, timeout=20_000)
     window = windows[viewer]
     assert window.settle()
-    assert "detector" in window.layers
+    assert "detector" in window.canvas.layers
     widget = OpenWidget(viewer)
     qtbot.addWidget(widget)
     widget.open(str(whole_store))
@@ -660,7 +660,7 @@ def test_large_small_pictures_are_shown_at_the_level_of_the_screen(open_window: 
     levels = op.pyramid(path, "A/imaging/reduced")
     assert list(levels) == [2, 4, 8, 16]
     window = open_window(path)
-    layer, view = window.layers["imaging/transmission"], window.views["imaging/transmission"]
+    layer, view = window.canvas.layers["imaging/transmission"], window.canvas.views["imaging/transmission"]
     assert layer.multiscale
     assert [v.shape[1:] for v in (view, *view.coarser)] == [(2000 // k, 2400 // k) for k in (1, 2, 4, 8, 16)]
     read = {}
@@ -685,7 +685,7 @@ def test_frames_that_take_long_are_read_beside_the_window(open_window: Open, who
     import time
 
     window = open_window(whole_store)
-    layer, view = window.layers["detector"], window.views["detector"]
+    layer, view = window.canvas.layers["detector"], window.canvas.views["detector"]
     quick, threads = view._read, []
 
     def slow(index: int) -> np.ndarray:
@@ -703,7 +703,7 @@ def test_frames_that_take_long_are_read_beside_the_window(open_window: Open, who
     for k in range(3, 28):
         window.session.time = begin[k] + 1
         before = time.perf_counter()
-        window._show_moment()
+        window.canvas.show_moment()
         longest = max(longest, time.perf_counter() - before)
         qtbot.wait(5)
     assert longest < 0.12, "nothing waits for a frame"
@@ -714,7 +714,7 @@ def test_frames_that_take_long_are_read_beside_the_window(open_window: Open, who
     assert not any(threads)
     assert len(threads) < 20, "moments that were passed meanwhile are not read"
     window.session.time = begin[30] + 1
-    window._show_moment()
+    window.canvas.show_moment()
     assert window.settle()
     assert "detector #30: the server is away" in window.frames.problems.toPlainText()
     assert "the server is away" in text_overlay(window.viewer).text

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer, Signal
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QTabWidget
 
-from napari_operando.layers import caption, first_picture, image_layer, place, text_overlay, time_view
+from napari_operando.canvas import Canvas
 from napari_operando.panels.correlations import CorrelationsPanel
 from napari_operando.panels.frames import FramesPanel
 from napari_operando.panels.impedance import ImpedancePanel
@@ -22,16 +21,10 @@ from napari_operando.panels.timeline import Timeline
 from napari_operando.reading import Cell, Stored
 from napari_operando.session import Session
 from napari_operando.theme import palette_of
-from napari_operando.timeview import TimeView
 from napari_operando.work import Work
 
 if TYPE_CHECKING:
     import napari
-
-CANVAS_EVERY = 40
-"""Milliseconds between two images while the cursor is dragged; the latest moment wins. Plots follow at once."""
-
-_FADED = 0.35
 
 _TOGETHER = 2
 """Milliseconds for which a painting waits for others. With none a plot that is drawn anew after its axis moved would be painted twice."""
@@ -99,8 +92,6 @@ class Window(QObject):
         Which cell first; by default the first.
     """
 
-    _told = Signal(str, str)
-
     def __init__(self, viewer: napari.Viewer, stored: Stored, cell: str | None = None) -> None:
         super().__init__()
         if viewer in windows:
@@ -108,12 +99,7 @@ class Window(QObject):
         windows[viewer] = self
         self.viewer, self.stored = viewer, stored
         self.position: int | None = None
-        self.layers: dict[str, Any] = {}
-        self.views: dict[str, TimeView] = {}
-        self._faded: dict[str, tuple[float, float]] = {}  # layer -> how opaque it was, and is
-        self._unreadable: set[str] = set()
-        self.closed = self._fetching = False
-        self._from_canvas = self._to_canvas = False
+        self.closed = False
         self.cell = self._cell_of(cell or stored.cells[0])
         self.position = self._first_position(self.cell)
         self.session = Session(self.cell.timeline(self.position), cell=self.cell.name, active=next(iter(self.cell.series), ""))
@@ -130,14 +116,11 @@ class Window(QObject):
         self.lower: list[Any] = [self.impedance, self.frames]
         self.panels: list[Any] = [self.timeline, *self.upper, *self.lower]
         self._docks = self._arrange()
-        self._canvas = QTimer(self)
-        self._canvas.setSingleShot(True)
-        self._canvas.setInterval(CANVAS_EVERY)
-        self._canvas.timeout.connect(self._show_moment)
+        self.canvas = Canvas(viewer, self.session, self.cell, self.work, self)
         self._listen()
         self.timeline.select_position(self.position)
         self._tell_problems()
-        self._open_images()
+        self.canvas.open()
 
     # ------------------------------------------------------------------ assembly
 
@@ -185,7 +168,6 @@ class Window(QObject):
         self.main.resizeDocks([upper, lower], [int(high * 0.41), int(high * 0.59)], Qt.Orientation.Vertical)
 
     def _listen(self) -> None:
-        self.session.time_changed.connect(self._moved)
         self.session.cell_changed.connect(self._cell_changed)
         self.session.renewed.connect(self._renewed)
         self.timeline.cell_chosen.connect(self.show_cell)
@@ -195,8 +177,7 @@ class Window(QObject):
         self.timeline.again_wanted.connect(self.read_again)
         self.frames.ages_changed.connect(self._retime)
         self.frames.find_images.connect(self.ask_images)
-        self._told.connect(self._tell)
-        self.viewer.dims.events.point.connect(self._scrolled)
+        self.canvas.told.connect(self._tell)
         self.viewer.events.theme.connect(self._themed)
         self._actions = self._keys()
         for key, action in self._actions.items():
@@ -230,8 +211,6 @@ class Window(QObject):
             self.session.toggle_region()
         self.session.mean = not self.session.mean
 
-    # ------------------------------------------------------------------ images
-
     @property
     def paints_soon(self) -> bool:
         """Something is about to be painted."""
@@ -242,165 +221,11 @@ class Window(QObject):
         for problem in self.stored.problems:
             self.frames.tell(problem)
 
-    def _open_images(self) -> None:
-        """Add a layer for each images series that has none, once one of its frames was read beside the window."""
-        for key, series in self.cell.images.items():
-            if key in self.layers:
-                continue
-            times = self.session.timeline.frames[key]
-            self.work.run(
-                f"images {key}",
-                partial(first_picture, series, times),
-                partial(self._first_read, key),
-                partial(self._not_read, key),
-                what=f"{key}: first frame",
-            )
-        self._captions()
-
-    def _first_read(self, key: str, found: tuple[Any, str, float]) -> None:
-        self._add_images(key, *found)
-
-    def _not_read(self, key: str, error: Exception) -> None:
-        self.frames.tell(str(error), key)
-
-    def _add_images(self, key: str, picture: Any, reason: str, took: float) -> None:
-        if key not in self.cell.images or key in self.layers:
-            return
-        if picture is None:
-            self.frames.tell(f"no frame can be read: {reason}", key)
-            self._unreadable.add(key)
-            self._captions()
-            return
-        self._unreadable.discard(key)
-        self.frames.mended(key)
-        made = image_layer(key, self.cell.images[key], self.session.timeline, picture, self._problem(key))
-        made[0].took = took
-        self._adopt(key, *made)
-
-    def _problem(self, key: str) -> Callable[[int, str], None]:
-        # weakly: the view lives in a layer, which may outlive the window
-        me = weakref.ref(self)
-
-        def tell(frame: int, message: str) -> None:
-            window = me()
-            if window is not None and not window.closed:
-                window._told.emit(f"{key} #{frame}", message)  # by a signal: frames are read in other threads too
-
-        return tell
-
     def _tell(self, of: str, message: str) -> None:
-        if self.closed:
-            return
         if message:
             self.frames.tell(message, of)
         else:
             self.frames.mended(of)
-
-    def _adopt(self, key: str, view: TimeView, settings: dict[str, Any], kind: str) -> None:
-        """Show the first images series of the cell; the others are there to be made visible. They arrive in any order."""
-        order = list(self.cell.images)
-        before = [name for name in self.layers if order.index(name) < order.index(key)]
-        for name in () if before else self.layers:
-            self.layers[name].visible = False
-        layer = self.viewer.add_image(view.data, **settings, visible=not before)
-        self.layers[key], self.views[key] = layer, view
-        times = self.session.timeline.frames[key]
-        if not before and self.session.time <= 0.0 and times.at(self.session.time).gap and times.begin.size:
-            self.session.time = float(times.begin[0] + times.end[0]) / 2  # nobody has moved the cursor, and the canvas would be black
-        self._show_moment()
-        self.viewer.fit_to_view(layers=[one for one in self.layers.values() if one.visible])
-
-    def _show_moment(self) -> None:
-        """Let the canvas show the moment of the session; frames that take long are read beside the window first."""
-        if self.closed:
-            return
-        if self._slow():
-            self._fetch()
-            self._captions()
-            return
-        if self.layers and not self._from_canvas and self.viewer.dims.ndim >= 3:
-            self._to_canvas = True
-            try:
-                self.viewer.dims.set_point(self.viewer.dims.ndim - 3, self.session.time)
-            finally:
-                self._to_canvas = False
-        self._captions()
-
-    def _slow(self) -> list[TimeView]:
-        """List what is to be shown, is not in memory, and takes longer than a blink to read."""
-        out = []
-        for key, layer in self.layers.items():
-            if layer.visible and layer in self.viewer.layers and not self._level(key).ready(self.session.time):
-                out.append(self._level(key))
-        return out
-
-    def _level(self, key: str) -> TimeView:
-        """Give what the canvas shows of a layer's levels."""
-        layer, view = self.layers[key], self.views[key]
-        return (view, *view.coarser)[layer.data_level if layer.multiscale else 0]
-
-    def _fetch(self) -> None:
-        """Read frames beside the window, one moment after the other: the latest when the one before was read."""
-        if self._fetching:
-            return
-        self._fetching = True
-        views, time = self._slow(), self.session.time
-
-        def read() -> None:
-            for view in views:
-                view.fetch(time)
-
-        def over(_: object) -> None:
-            self._fetching = False
-            self._show_moment()
-
-        self.work.run("frame", read, over, over, what="reading a frame")
-
-    def _captions(self, *_: object) -> None:
-        """Say what the canvas shows, and fade what is stale."""
-        line, said = self.session.timeline, []
-        for key in self.cell.images:
-            layer = self.layers.get(key)
-            if layer is None or layer not in self.viewer.layers:
-                if key in self._unreadable:
-                    said.append(f"{key}: no frame can be read (see Frames)")
-                continue
-            shown = line.frames[key].at(self.session.time)
-            self._fade(key, layer, shown.stale and not shown.gap)
-            if layer.visible:
-                reading = "" if self._level(key).ready(self.session.time) else ", being read"
-                said.append(caption(self.cell, key, line, self.session.time, self.views[key].problems) + reading)
-        if not self.cell.images:
-            said.append("no images in this store")
-        overlay = text_overlay(self.viewer)
-        overlay.visible = True
-        overlay.position = "top_left"
-        overlay.font_size = 9
-        overlay.text = "\n".join(said)
-
-    def _fade(self, key: str, layer: Any, fade: bool) -> None:
-        """Fade what is stale; afterwards it is as opaque as it was, or as somebody made it meanwhile."""
-        if fade and key not in self._faded:
-            self._faded[key] = layer.opacity, layer.opacity * _FADED
-            layer.opacity = self._faded[key][1]
-        elif not fade and key in self._faded:
-            before, faded = self._faded.pop(key)
-            if abs(layer.opacity - faded) < 1e-6:
-                layer.opacity = before
-
-    def _scrolled(self, event: Any = None) -> None:
-        """Follow the slider of the canvas."""
-        if self._to_canvas or self.closed or not self.layers:
-            return
-        self._from_canvas = True
-        try:
-            self.session.time = float(self.viewer.dims.point[self.viewer.dims.ndim - 3])
-        finally:
-            self._from_canvas = False
-
-    def _moved(self, _: float) -> None:
-        if not self._canvas.isActive():
-            self._canvas.start()
 
     # ------------------------------------------------------------------ choices
 
@@ -408,15 +233,9 @@ class Window(QObject):
         """Show another cell."""
         if name == self.cell.name:
             return
-        self.work.run(
-            "cell", lambda: self.stored.cell(name), self._take, lambda error: self.timeline.say(str(error), wrong=True), what=f"cell {name}"
-        )
+        self.work.run("cell", lambda: self.stored.cell(name), self._take, self._failed, what=f"cell {name}")
 
     def _take(self, cell: Cell) -> None:
-        for layer in self.layers.values():
-            if layer in self.viewer.layers:
-                self.viewer.layers.remove(layer)
-        self.layers, self.views, self._faded, self._unreadable = {}, {}, {}, set()
         self.cell = cell
         self.position = self._first_position(self.cell)
         self.session.use(self.cell.timeline(self.position), cell.name)
@@ -428,7 +247,7 @@ class Window(QObject):
         self.proportion()
         self.frames.forget()
         self._tell_problems()
-        self._open_images()
+        self.canvas.show_cell(self.cell)
 
     def read_again(self) -> None:
         """Read the store anew, as while it grows; all that was chosen and marked is kept."""
@@ -468,23 +287,7 @@ class Window(QObject):
         self.timeline.select_position(self.position)
         self.frames.forget()
         self._tell_problems()
-        line = self.session.timeline
-        for key, layer in list(self.layers.items()):
-            if layer not in self.viewer.layers:
-                continue  # taken away by hand
-            series, old = self.cell.images.get(key), self.views[key]
-            if series is None or layer.multiscale != bool(series.levels):  # is gone, or of another size
-                self.viewer.layers.remove(layer)
-                del self.layers[key], self.views[key]
-                self._faded.pop(key, None)
-                continue
-            self.views[key] = view = time_view(key, series, line, old.shape[1:], old.dtype, self._problem(key))
-            view.took = old.took
-            layer.data = view.data
-            for name, value in place(series, line).items():
-                setattr(layer, name, value)
-        self._show_moment()
-        self._open_images()
+        self.canvas.renew(self.cell)
 
     def show_position(self, position: int | None) -> None:
         """Show the frames of one spot, or of all."""
@@ -495,20 +298,11 @@ class Window(QObject):
     def _retime(self) -> None:
         """Take other exposures: of another spot, or with other ages."""
         self.session.use(self.cell.timeline(self.position), self.cell.name)
-        for key, view in self.views.items():
-            view.retime(self.session.timeline.frames[key])
-            if self.layers[key] in self.viewer.layers:
-                self.layers[key].refresh()
-        self._captions()
+        self.canvas.retime()
 
     def look_in(self, folder: Path) -> None:
         """Look for images in another folder too, and read again what was not found."""
-        for key, series in self.cell.images.items():
-            series.pictures.look_in(folder)
-            if key in self.views:
-                self.views[key].forget()
-                self.layers[key].refresh()
-        self._open_images()
+        self.canvas.look_in(folder)
 
     # ------------------------------------------------------------------ questions to the user
 
@@ -561,9 +355,9 @@ class Window(QObject):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             QApplication.processEvents()
-            if not self.work.busy and not self._canvas.isActive():
+            if not self.work.busy and not self.canvas.waits:
                 self.timeline.draw_now()
-                self._show_moment()
+                self.canvas.show_moment()
                 QApplication.processEvents()
                 if not self.work.busy:
                     return True
@@ -581,33 +375,26 @@ class Window(QObject):
         if self.closed:
             return
         self.closed = True
-        self._canvas.stop()
         self.work.close()
-        self.viewer.dims.events.point.disconnect(self._scrolled)
         self.viewer.events.theme.disconnect(self._themed)
-        self.session.time_changed.disconnect(self._moved, missing_ok=True)
         self.session.cell_changed.disconnect(self._cell_changed, missing_ok=True)
         self.session.renewed.disconnect(self._renewed, missing_ok=True)
         for key in self._actions:
             self.viewer.bind_key(_napari_key(key), None)
         for panel in self.panels:
             panel.close_panel()
+        self.canvas.close(layers=docks)
         if self.main is not None:
             self.main.removeEventFilter(self)
         if docks:
             if self._painting is not None:
                 self._painting.close()
                 self._painting = None
-            for layer in self.layers.values():
-                if layer in self.viewer.layers:
-                    self.viewer.layers.remove(layer)
-            text_overlay(self.viewer).visible = False
             for dock in self._docks:
                 self.viewer.window.remove_dock_widget(dock)
             for widget in (self.timeline, self.upper_tabs, self.lower_tabs):
                 widget.deleteLater()
         windows.pop(self.viewer, None)
-        self.layers, self.views = {}, {}
         for one in self._shortcuts:
             one.setEnabled(False)
             one.activated.disconnect()
