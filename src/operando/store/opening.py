@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +80,7 @@ def overviews(path: str | os.PathLike[str], address: str) -> dict[int, xr.Datase
     StoreError
         No store, or no such product in a growing one.
     """
-    path = Path(path)
-    if path.is_dir():
-        cell, series, product = address.strip("/").split("/")
-        return {int(ds.attrs["overview_factor"]): ds for _, ds in overviews_of(product, Store(path).read_joined(cell, series, product))}
-    start = address.strip("/") + OVERVIEW
-    found = {name.removeprefix(start): lazy for name, overview_of, lazy in _products(path) if overview_of and name.startswith(start)}
-    return dict(sorted((int(factor), lazy.dataset()) for factor, lazy in found.items() if not factor.endswith("px")))
+    return _smaller(path, address, overviews_of, "overview_factor", r"\d+")
 
 
 def pyramid(path: str | os.PathLike[str], address: str) -> dict[int, xr.Dataset]:
@@ -105,13 +101,21 @@ def pyramid(path: str | os.PathLike[str], address: str) -> dict[int, xr.Dataset]
     StoreError
         No store, or no such product in a growing one.
     """
+    return _smaller(path, address, levels_of, "overview_pixels", r"\d+px")
+
+
+def _smaller(
+    path: str | os.PathLike[str], address: str, made: Callable[[str, xr.Dataset], Iterator[tuple[str, xr.Dataset]]], counted: str, named: str
+) -> dict[int, xr.Dataset]:
+    """Give the small versions of a product by what their attribute `counted` says, the finest first: those of a store, or as they are made."""
     path = Path(path)
     if path.is_dir():
         cell, series, product = address.strip("/").split("/")
-        return {int(ds.attrs["overview_pixels"]): ds for _, ds in levels_of(product, Store(path).read_joined(cell, series, product))}
-    start = address.strip("/") + OVERVIEW
-    found = {name.removeprefix(start): lazy for name, overview_of, lazy in _products(path) if overview_of and name.startswith(start)}
-    return dict(sorted((int(side.removesuffix("px")), lazy.dataset()) for side, lazy in found.items() if side.endswith("px")))
+        found = [ds for _, ds in made(product, Store(path).read_joined(cell, series, product))]
+    else:
+        start = re.escape(address.strip("/") + OVERVIEW)
+        found = [lazy.dataset() for name, overview_of, lazy in _products(path) if overview_of and re.fullmatch(start + named, name)]
+    return dict(sorted((int(ds.attrs[counted]), ds) for ds in found))
 
 
 def provenance(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
