@@ -335,6 +335,7 @@ def test_a_missing_file_among_others_is_a_gap_with_a_message(open_window: Open, 
     (tmp_path / "other_12.h5").unlink()
     window = open_window(stores.store(tmp_path, {("A", "camera", "images"): frames}))
     assert list(window.canvas.layers) == ["camera"]
+    assert window.viewer.layers.selection.active is window.canvas.layers["camera"]
     assert window.timeline.rows == []
     times = window.session.timeline.frames["camera"]
     window.session.time = times.middle[12]

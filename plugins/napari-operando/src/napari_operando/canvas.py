@@ -119,7 +119,10 @@ class Canvas(QObject):
         if not before and self.session.time <= 0.0 and times.at(self.session.time).gap and times.begin.size:
             self.session.time = float(times.begin[0] + times.end[0]) / 2  # nobody has moved the cursor, and the canvas would be black
         self.show_moment()
-        self.viewer.fit_to_view(layers=[one for one in self.layers.values() if one.visible])
+        visible = [one for one in self.layers.values() if one.visible]
+        if visible:
+            self.viewer.layers.selection.active = visible[0]  # contrast and colours are those of what is seen
+        self.viewer.fit_to_view(layers=visible)
 
     def show_cell(self, cell: Cell) -> None:
         """Show another cell."""

@@ -434,7 +434,7 @@ class TracesRow(Row):
         axis_label(self.plot.getAxis("left"), _short(one.axis if len(traces) == 1 else _shared(traces)))
         span = finite_range(np.log10(good) if self.logarithmic else good, margin=0.12)
         if span:  # with room for the names
-            self.view.setYRange(span[0], span[1] + (0.4 if len(traces) > 1 else 0.2) * (span[1] - span[0]), padding=0)
+            self.view.setYRange(span[0], span[1] + (0.55 if len(traces) > 1 else 0.25) * (span[1] - span[0]), padding=0)
         self._items: list[pg.GraphicsObject] = []
         self._drawn: object = None
         self.title(key if len(good) else f"{key}: nothing but NaN")

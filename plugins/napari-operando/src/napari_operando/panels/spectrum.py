@@ -124,7 +124,7 @@ class SpectrumPanel(Panel):
         out = []
         at = {name: int(one.position[index]) for name, (index, _) in self.shown.items() if name in "AB" and np.isfinite(one.position[index])}
         if len(at) == 2 and at["A"] != at["B"]:
-            out.append(f"A is of spot {at['A']}, B of spot {at['B']}: choose one spot to compare times")
+            out.append(f"A is of spot {at['A']}, B of spot {at['B']}: choose one")
         if "mean" in self.shown and self.session.region is not None:
             averaged = one.position[self.session.timeline.frames[one.key].within(*self.session.region)]
             spots = np.unique(averaged[np.isfinite(averaged)]).astype(int)
@@ -134,7 +134,7 @@ class SpectrumPanel(Panel):
 
     def _say(self, message: str) -> None:
         self.message = message
-        self.says.setText(f"<span style='color:{self.look.faint}'>{html.escape(message)}</span>")
+        self.says.setText(f"<span style='color:{self.look.lines[1]}'>{html.escape(message)}</span>")
 
     def _draw(self, one: Spectra, *, stale: bool, anew: bool = False) -> None:
         p = self.look
