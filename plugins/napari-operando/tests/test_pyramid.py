@@ -67,7 +67,9 @@ def test_columns_name_the_row_of_the_frame_of_their_moment() -> None:
     times = FrameTimes(begin, begin + 30)
     one = Level(np.zeros((13, 4), np.float32), np.arange(4.0), np.arange(50) // 4, 4)
     edges = np.linspace(begin[0] - 1000, begin[-1] + 1000, 300)
-    row = columns(one, times, edges)
+    row, stale = columns(one, times, edges)
+    centres = (edges[:-1] + edges[1:]) / 2
+    np.testing.assert_array_equal(stale, [times.at(t).stale and not times.at(t).gap for t in centres])
     frame, _ = times.lookup((edges[1:] + edges[:-1]) / 2)
     assert (row[frame == GAP] == GAP).all()
     assert (row[frame != GAP] == frame[frame != GAP] // 4).all()

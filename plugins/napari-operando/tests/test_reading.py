@@ -314,3 +314,11 @@ def test_a_long_record_is_drawn_from_fewer_numbers_that_look_the_same() -> None:
         pause = (time[249_999] + time[250_000]) / 2
         k = int(np.searchsorted(drawn[0], pause))
         assert np.isnan(drawn[1][k - 1 : k + 2]).any(), "the line is broken in the pause"
+
+
+def test_a_counter_that_is_missing_for_a_while_begins_no_cycle() -> None:
+    from napari_operando.reading import Trace, _starts
+
+    counter = np.array([np.nan, 1, 1, np.nan, 1, 2, np.nan, 2, 3])
+    assert _starts(Trace("echem/cycle", "cycle", "1", np.arange(9.0) * 10, counter)) == ((1, 10.0), (2, 50.0), (3, 80.0))
+    assert _starts(Trace("echem/cycle", "cycle", "1", np.arange(2.0), np.full(2, np.nan))) == ()

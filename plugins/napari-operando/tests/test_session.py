@@ -146,6 +146,7 @@ def test_a_region_is_between_the_marks_or_the_half_cycle(session: Session) -> No
         ("#5", 3000.5),
         ("2026-06-03 09:00", 3600.0),
         ("2026-06-03T09:00:30Z", 3630.0),
+        ("2026-06-03T11:00:30+02:00", 3630.0),
     ],
 )
 def test_what_a_text_means(session: Session, text: str, expected: float) -> None:

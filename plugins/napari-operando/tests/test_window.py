@@ -356,7 +356,10 @@ def test_export_writes_what_is_shown(open_window: Open, whole_store: Path, tmp_p
     window.session.time = window.session.timeline.frames["xrd"].middle[30]
     window.session.mark("A", 0)
     window.settle()
-    made = {p.name: p for p in window.export(tmp_path / "view")}
+    window.export(tmp_path / "view")
+    assert window.settle()
+    assert "exported" in window.timeline.note.text()
+    made = {p.name: p for p in (tmp_path / "view").iterdir()}
     assert {"window.png", "canvas.png", "timeline.svg", "timeline.png", "spectrum.svg", "spectrum.csv", "impedance.csv", "provenance.json"} <= set(
         made
     )
@@ -370,7 +373,10 @@ def test_export_writes_what_is_shown(open_window: Open, whole_store: Path, tmp_p
     table = np.genfromtxt(made["spectrum.csv"], delimiter=",", skip_header=1)
     np.testing.assert_array_equal(table[:, 1], window.spectrum.spectra.spectrum(30))
     assert b"<svg" in made["timeline.svg"].read_bytes()[:2000]
-    assert window.export(tmp_path / "view") == []
+    svg = made["timeline.svg"].read_text()
+    assert window.timeline.look.background in svg[: svg.index("</defs>")], "legible on any page"
+    assert "100%" not in svg[: svg.index("</defs>")]
+    window.export(tmp_path / "view")
     assert "already" in window.timeline.note.text()
 
 
@@ -719,3 +725,133 @@ def test_frames_that_take_long_are_read_beside_the_window(open_window: Open, who
     assert window.settle()
     assert "detector #30: the server is away" in window.frames.problems.toPlainText()
     assert "the server is away" in text_overlay(window.viewer).text
+
+
+def test_frames_without_beam_are_named_and_left_out_of_means(open_window: Open, tmp_path: Path) -> None:
+    begin = stores.irregular(20)
+    frames = stores.xrd(begin)
+    frames["intensity"][5] = 0.0
+    frames["intensity"][6] = 1e9
+    quality = np.zeros(20, np.int32)
+    quality[5], quality[6], quality[7] = 1, 4, 2
+    frames = frames.assign_coords(quality=("time", quality, frames["quality"].attrs if "quality" in frames.coords else {}))
+    window = open_window(stores.store(tmp_path, {("A", "xrd", "frames"): frames}))
+    session, times = window.session, window.session.timeline.frames["xrd"]
+    session.select(times.middle[3] - 1, times.middle[8] + 1)
+    session.mean = True
+    session.time = times.middle[5]
+    session.mark("A", times.middle[6])
+    assert window.settle()
+    counted, mean = window.spectrum.shown["mean"]
+    assert counted == 4
+    np.testing.assert_allclose(mean, frames["intensity"].values[[3, 4, 7, 8]].mean(0), rtol=1e-6)
+    assert "left out of the mean: 2 frames" in window.spectrum.message
+    assert "frame #5: BEAM_DUMP" in window.spectrum.message
+    assert "A #6: CORRUPT" in window.spectrum.message
+    assert "BEAM_DUMP" in window.timeline.frames.text()
+    window.lower_tabs.setCurrentWidget(window.frames)
+    window.settle()
+    assert "BEAM_DUMP" in window.frames.table_widget.item(0, 2).text()
+    session.select(times.middle[5] - 1, times.middle[6] + 1)
+    window.settle()
+    assert "mean" not in window.spectrum.shown
+
+
+def test_scatter_of_very_much_and_of_the_spot(open_window: Open, tmp_path: Path) -> None:
+    import time
+
+    store = stores.whole(tmp_path, positions=2, records=200_000)
+    window = open_window(store)
+    window.upper_tabs.setCurrentWidget(window.scatter)
+    window.settle()
+    panel = window.scatter
+    panel.x_box.setCurrentText("echem/voltage")
+    before = time.process_time()
+    panel.y_box.setCurrentText("echem/current")
+    assert window.settle()
+    assert time.process_time() - before < 10, "one picture for each dot takes minutes"
+    assert len(panel.dots.data) <= 20_000
+    assert len({id(b) for b in panel.dots.data["brush"]}) <= 65
+    assert "one of 10 is drawn" in panel.says.text()
+    assert len(panel.time) == 200_000
+    fractions = next(n for n in window.cell.traces if "phase_fraction" in n)
+    panel.x_box.setCurrentText(fractions)
+    panel.y_box.setCurrentText("echem/voltage")
+    of_all = window.cell.traces[fractions]
+    shown = of_all.of_the_spot(window.session.timeline.frames)
+    assert 0 < shown.sum() < len(shown)
+    assert set(panel.time) <= set(of_all.time[shown])
+    window.timeline.positions.setCurrentText("1")
+    assert set(panel.time) <= set(of_all.time[~shown])
+    table = next(r for r in window.timeline.rows if r.key == "fractions xrd").table()
+    assert set(table["time (s)"]) <= set(of_all.time[~shown])
+
+
+def test_what_is_exported_of_a_waterfall_is_what_is_drawn(open_window: Open, tmp_path: Path) -> None:
+    begin = stores.irregular(5000, mean=60.0)
+    frames = stores.xrd(begin, points=30)
+    window = open_window(stores.store(tmp_path, {("A", "xrd", "frames"): frames}))
+    row = next(r for r in window.timeline.rows if r.key == "xrd")
+    times = window.session.timeline.frames["xrd"]
+    row.view.setXRange(times.begin[1000] - 1, times.end[1030] + 1, padding=0)
+    assert window.settle()
+    assert row.level is row.near
+    window.export(tmp_path / "near")
+    assert window.settle()
+    table = np.genfromtxt(tmp_path / "near" / "timeline_xrd_picture.csv", delimiter=",", skip_header=1)
+    np.testing.assert_allclose(table[:, 1], 1)
+    np.testing.assert_allclose(table[:, 2:], frames["intensity"].values[1000:1031], rtol=1e-6)
+    row.view.setXRange(times.begin[0], times.end[-1], padding=0)
+    assert window.settle()
+    window.export(tmp_path / "far")
+    assert window.settle()
+    table = np.genfromtxt(tmp_path / "far" / "timeline_xrd_picture.csv", delimiter=",", skip_header=1)
+    assert table[:, 1].sum() == 5000
+    assert table[:, 1].max() > 1
+
+
+def test_a_second_store_while_the_first_is_opened(viewer: Any, whole_store: Path, qtbot: Any) -> None:
+    from napari_operando import opening
+    from napari_operando.window import windows
+
+    opening.open_beside(viewer, whole_store)
+    opening.open_beside(viewer, whole_store)
+    qtbot.waitUntil(lambda: not opening._reading and viewer in windows, timeout=30_000)
+    assert windows[viewer].settle()
+    assert [layer.name for layer in viewer.layers] == ["detector"]
+
+
+def test_a_damaged_product_is_named_where_it_is_seen(open_window: Open, tmp_path: Path) -> None:
+    path = stores.whole(tmp_path, publish=False)
+    for part in (path / "parts" / "A" / "detector" / "images").glob("*.h5"):
+        part.unlink()
+    window = open_window(path)
+    note = window.timeline.note.text()
+    assert "Damaged, see Frames: detector/images" in note
+    assert "add a source" not in note
+
+
+def test_what_is_stale_is_veiled_in_the_waterfall(open_window: Open, whole_store: Path) -> None:
+    window = open_window(whole_store)
+    row = next(r for r in window.timeline.rows if r.key == "xrd")
+    low, high = row.view.viewRange()[0]
+    n = row.image.image.shape[0]
+    centres = low + (high - low) * (np.arange(n) + 0.5) / n
+    times = window.session.timeline.frames["xrd"]
+    stale = np.array([times.at(t).stale and not times.at(t).gap for t in centres])
+    assert stale.any()
+    assert row.veil.isVisible()
+    np.testing.assert_array_equal(row.veil.image[:, 0, 3] > 0, stale)
+
+
+def test_a_cell_chosen_again_while_another_is_read(open_window: Open, tmp_path: Path) -> None:
+    window = open_window(stores.whole(tmp_path))
+    for name in ("B", "A", "B"):
+        window.timeline.cells.setCurrentText(name)
+    assert window.settle()
+    assert window.cell.name == "B"
+    window.timeline.cells.setCurrentText("A")
+    window.timeline.cells.setCurrentText("B")
+    assert window.settle()
+    assert window.cell.name == window.timeline.cells.currentText() == "B"
+    assert [r.key for r in window.timeline.rows] == ["echem", "xrd"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import platform
 import shutil
 import tempfile
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +22,77 @@ if TYPE_CHECKING:
     from napari_operando.window import Window
 
 
+@dataclass
+class Shown:
+    """What a window shows, drawn: nothing of it is in the window any more.
+
+    Attributes
+    ----------
+    files
+        Name -> content: pictures, plots, provenance.
+    tables
+        Name -> columns, which may differ in length.
+    spectra
+        Name -> label of the axis, its values, and of each spectrum the time (s), how many frames it is the mean of, and its values.
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    tables: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    spectra: dict[str, tuple[str, np.ndarray, list[tuple[float, int, np.ndarray]]]] = field(default_factory=dict)
+
+
 def export(window: Window, folder: Path) -> list[Path]:
-    """Write what a window shows into a new folder, all of it or nothing.
+    """Write what a window shows into a new folder, all of it or nothing: `write` what is `drawn`."""
+    refuse(folder)
+    return write(drawn(window), folder)
+
+
+def refuse(folder: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises
+    ------
+    operando.OperandoError
+        It does.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise op.OperandoError("something is there already", file=folder, expected="a new or empty folder")
+
+
+def drawn(window: Window) -> Shown:
+    """Draw what a window shows; in the window's thread."""
+    from pyqtgraph.exporters import SVGExporter
+
+    out = Shown()
+    for row in window.timeline.rows:
+        out.tables[f"timeline_{_plain(row.key)}"] = row.table()
+        if isinstance(row, WaterfallRow) and row.level is not None:
+            out.spectra[f"timeline_{_plain(row.key)}_picture"] = _spectra(row)
+    plots = {"timeline": window.timeline.graphics}
+    for panel in window.panels:
+        if panel is not window.timeline and panel.isVisible():
+            out.tables[_plain(panel.title.lower())] = panel.table()
+            if hasattr(panel, "graphics"):
+                plots[_plain(panel.title.lower())] = panel.graphics
+    for name, graphics in plots.items():
+        width, height = graphics.scene().sceneRect().width(), graphics.scene().sceneRect().height()
+        svg = SVGExporter(graphics.scene()).export(toBytes=True)
+        # SVG Tiny, which pyqtgraph says this is, knows no percentages: there the background would be 100 x 100
+        out.files[f"{name}.svg"] = svg.replace(b'width="100%" height="100%"', b'width="%d" height="%d"' % (width, height))
+        out.files[f"{name}.png"] = _grabbed(graphics)
+    for name, canvas_only in (("canvas", True), ("window", False)):
+        out.files[f"{name}.png"] = _png(window.viewer.screenshot(canvas_only=canvas_only, flash=False))
+    out.files["provenance.json"] = (json.dumps(provenance(window), indent=2, default=str) + "\n").encode()
+    return out
+
+
+def write(shown: Shown, folder: Path) -> list[Path]:
+    """Write what was drawn into a new folder, all of it or nothing; in any thread.
 
     Parameters
     ----------
-    window
-        The window.
+    shown
+        From `drawn`.
     folder
         Must not exist, or be empty.
 
@@ -43,12 +109,20 @@ def export(window: Window, folder: Path) -> list[Path]:
     OSError
         It cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise op.OperandoError("something is there already", file=folder, expected="a new or empty folder")
+    refuse(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     growing = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        _write(window, growing)
+        for name, content in shown.files.items():
+            (growing / name).write_bytes(content)
+        for name, table in shown.tables.items():
+            if table:
+                _csv(growing / f"{name}.csv", table)
+        for name, (label, axis, rows) in shown.spectra.items():
+            with (growing / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+                out = csv.writer(file)
+                out.writerow(["time (s)", f"frames averaged \\ {label}", *(repr(float(v)) for v in axis)])
+                out.writerows([repr(time), frames, *(f"{v:.7g}" for v in values)] for time, frames, values in rows)
         growing.chmod(0o755)
         if folder.exists():
             folder.rmdir()
@@ -57,32 +131,6 @@ def export(window: Window, folder: Path) -> list[Path]:
         shutil.rmtree(growing, ignore_errors=True)
         raise
     return sorted(folder.iterdir())
-
-
-def _write(window: Window, folder: Path) -> None:
-    from pyqtgraph.exporters import SVGExporter
-
-    tables: dict[str, dict[str, np.ndarray]] = {}
-    for row in window.timeline.rows:
-        tables[f"timeline_{_plain(row.key)}"] = row.table()
-        if isinstance(row, WaterfallRow) and row.whole is not None:
-            _spectra(folder / f"timeline_{_plain(row.key)}_picture.csv", row)
-    drawn = {"timeline": window.timeline.graphics}
-    for panel in window.panels:
-        if panel is not window.timeline and panel.isVisible():
-            tables[_plain(panel.title.lower())] = panel.table()
-            if hasattr(panel, "graphics"):
-                drawn[_plain(panel.title.lower())] = panel.graphics
-    for name, table in tables.items():
-        if table:
-            _csv(folder / f"{name}.csv", table)
-    for name, graphics in drawn.items():
-        SVGExporter(graphics.scene()).export(str(folder / f"{name}.svg"))
-        if not graphics.grab().save(str(folder / f"{name}.png")):
-            raise OSError(f"{folder / name}.png cannot be written")
-    for name, canvas_only in (("canvas", True), ("window", False)):
-        _png(folder / f"{name}.png", window.viewer.screenshot(canvas_only=canvas_only, flash=False))
-    (folder / "provenance.json").write_text(json.dumps(provenance(window), indent=2, default=str) + "\n")
 
 
 def provenance(window: Window) -> dict[str, Any]:
@@ -136,22 +184,39 @@ def _number(value: Any) -> Any:
     return repr(float(value)) if isinstance(value, float | np.floating) else value
 
 
-def _spectra(path: Path, row: WaterfallRow) -> None:
-    """Write the picture of a waterfall as it is drawn from: one line for each row of the overview, NaN as nan."""
-    level = row.whole
+def _spectra(row: WaterfallRow) -> tuple[str, np.ndarray, list[tuple[float, int, np.ndarray]]]:
+    """Give the spectra that the picture of a waterfall is drawn from, of frames that are visible.
+
+    They are at full resolution where that was read for what is visible; else each is a mean over frames, whose number stands beside it.
+    """
+    level = row.level
     assert level is not None
     low, high = row.view.viewRange()[0]
     frames = row.times.within(low, high)
     at = np.unique(level.row[frames]) if len(frames) else np.empty(0, int)
     middle = (row.spectra.begin + row.spectra.end) / 2
-    with path.open("w", newline="", encoding="utf-8") as file:
-        out = csv.writer(file)
-        out.writerow([f"time (s) \\ {row.spectra.axis_label}", *(repr(float(v)) for v in level.axis)])
-        for k in at:
-            out.writerow([repr(float(np.nanmean(middle[level.row == k]))), *(f"{v:.7g}" for v in level.values[k])])
+    rows = []
+    for k in at[at >= 0]:
+        of = level.row == k
+        rows.append((float(np.nanmean(middle[of])), int(of.sum()), level.values[k]))
+    return row.spectra.axis_label, level.axis, rows
 
 
-def _png(path: Path, picture: np.ndarray) -> None:
+def _grabbed(widget: Any) -> bytes:
+    """Give a widget as it is seen, as PNG."""
+    from qtpy.QtCore import QBuffer, QByteArray, QIODevice
+
+    content = QByteArray()
+    buffer = QBuffer(content)
+    buffer.open(QIODevice.OpenModeFlag.WriteOnly)
+    if not widget.grab().save(buffer, "PNG"):
+        raise OSError("a plot cannot be drawn")
+    return bytes(content.data())
+
+
+def _png(picture: np.ndarray) -> bytes:
     from PIL import Image
 
-    Image.fromarray(picture).save(path)
+    made = io.BytesIO()
+    Image.fromarray(picture).save(made, "PNG")
+    return made.getvalue()

@@ -95,11 +95,11 @@ class Pyramid:
         return Level(np.asarray(v.values, np.float32), axis, row, factor)
 
 
-def columns(level: Level, times: FrameTimes, edges: np.ndarray) -> np.ndarray:
-    """Give, for each column between two edges (seconds), the row of the level to draw, or `GAP`."""
+def columns(level: Level, times: FrameTimes, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give, for each column between two edges (seconds), the row of the level to draw, or `GAP`, and whether its frame is stale."""
     centres = (edges[:-1] + edges[1:]) / 2
-    frame, _ = times.lookup(centres)
-    return np.where(frame == GAP, GAP, level.row[np.maximum(frame, 0)])
+    frame, age = times.lookup(centres)
+    return np.where(frame == GAP, GAP, level.row[np.maximum(frame, 0)]), (frame != GAP) & (age > times.stale_after)
 
 
 def binned(level: Level, edges: np.ndarray) -> np.ndarray:

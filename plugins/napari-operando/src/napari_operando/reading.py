@@ -25,6 +25,8 @@ from napari_operando.timeview import FrameTimes
 _PARTS = 40_000
 """Parts that a long record is divided into for drawing."""
 
+_BAD = int(op.contract.Quality.BEAM_DUMP | op.contract.Quality.CORRUPT)
+
 _KEEP = 96
 """Spectra kept in memory for each series, so that stepping to and fro reads each once."""
 
@@ -88,6 +90,16 @@ class Trace:
         """The largest finite magnitude; 0 without any."""
         return float(np.abs(self.values[np.isfinite(self.values)]).max(initial=0.0))
 
+    def of_the_spot(self, frames: Mapping[str, FrameTimes]) -> np.ndarray:
+        """Say which numbers belong to frames that are shown: those of one spot; all where they belong to no frames."""
+        times = self.exposures(frames)
+        return np.ones(len(self.time), bool) if times is None else np.isin(np.arange(len(self.time)), times.frames)
+
+    def exposures(self, frames: Mapping[str, FrameTimes]) -> FrameTimes | None:
+        """Give the exposures that the numbers belong to."""
+        times = frames.get(self.name.partition("/")[0])
+        return times if times is not None and times.count == len(self.time) else None
+
     def only(self, keep: np.ndarray) -> Trace:
         """Give a part of it."""
         parts = {k: None if v is None else v[keep] for k, v in (("errors", self.errors), ("begin", self.begin), ("end", self.end))}
@@ -107,6 +119,8 @@ class Series:
         Seconds of each frame, in the order of acquisition; NaN where the time is not known.
     position
         Number of the spot of each frame, or None.
+    quality
+        Bits of `operando.contract.Quality` of each frame.
     """
 
     rule: Literal["hold", "nearest"] = "nearest"
@@ -116,6 +130,8 @@ class Series:
         self.technique = str(ds.attrs.get("technique", ""))
         self.begin, self.end = exposures(ds, origin)
         self.position = numbers(ds, "position")
+        quality = numbers(ds, "quality")
+        self.quality = np.zeros(len(self.begin), int) if quality is None else np.nan_to_num(quality).astype(int)
         self.stale_after: float | None = None
         self.max_age: float | None = None
 
@@ -129,6 +145,10 @@ class Series:
             return []
         found = np.unique(self.position[np.isfinite(self.position)]).astype(int).tolist()
         return found if len(found) > 1 else []
+
+    def flags(self, index: int) -> str:
+        """Name what the instrument said against a frame; empty for none."""
+        return " ".join(flag.name for flag in op.contract.Quality if flag.name and self.quality[index] & flag)
 
     def times(self, position: int | None = None) -> FrameTimes:
         """Give the exposures of the frames of one spot, or of all."""
@@ -180,7 +200,10 @@ class Spectra(Series):
         return self._kept[name, index]
 
     def mean(self, frames: np.ndarray) -> tuple[np.ndarray, int]:
-        """Read frames in batches; give their mean, NaN left out, and how many counted."""
+        """Read frames in batches; give their mean, and how many counted: without NaN, damaged frames and those that saw no beam."""
+        frames = frames[(self.quality[frames] & _BAD) == 0]
+        if not len(frames):
+            return np.full(len(self.axis), np.nan), 0
         total, count = np.zeros(len(self.axis)), np.zeros(len(self.axis))
         counted = 0
         for rows in np.array_split(np.sort(frames), max(1, len(frames) // 256)):
@@ -241,6 +264,7 @@ class Cell:
     cycles: tuple[tuple[int, float], ...] = ()
     half_cycles: tuple[tuple[int, float], ...] = ()
     missing: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
 
     @property
     def series(self) -> dict[str, Series | Sweeps]:
@@ -268,6 +292,15 @@ class Cell:
         tick = fine_tick(begin, end, list(every.values()))
         begin = np.floor(begin / tick) * tick
         return Timeline(self.origin, float(begin), max(end, begin + tick), tick, frames, self.cycles, self.half_cycles)
+
+    def soc_at(self, times: np.ndarray) -> np.ndarray:
+        """Give the state of charge at many moments: linear between records, NaN in a pause and beyond the record."""
+        record = self.echem["soc"]
+        if len(record.time) < 2:
+            return np.full(len(times), np.nan)
+        out = np.interp(times, record.time, record.values, left=np.nan, right=np.nan)
+        k = np.clip(np.searchsorted(record.time, times, side="right"), 1, len(record.time) - 1)
+        return np.where(record.time[k] - record.time[k - 1] <= self.max_gap, out, np.nan)
 
     def at(self, time: float) -> dict[str, float]:
         """Give voltage, current, soc ... at a moment: linear between records, NaN in a pause; whole numbers as in the record before."""
@@ -305,6 +338,8 @@ class Stored:
     ----------
     problems
         What could not be opened, one message each; the rest can be looked at.
+    damaged
+        (cell, series, product) of those products of a growing store.
 
     Raises
     ------
@@ -317,6 +352,7 @@ class Stored:
         damaged: list[Any] = []
         self.tree = op.open_beamtime(self.path, problems=damaged)
         self.problems = [str(p) for p in damaged]
+        self.damaged = {place for p in damaged if (place := _address(p.file, self.path))}
         self.moved = [Path(p) for p in images]
         self.cells = list(self.tree.children)
         if not self.cells:
@@ -346,6 +382,7 @@ class Stored:
         cell.spectra = dict(
             sorted(cell.spectra.items(), key=lambda item: (order.index(item[1].technique), item[1].name, item[1].product != "frames"))
         )
+        cell.damaged = sorted(f"{series}/{product}" for which, series, product in self.damaged if which == name)
         cell.missing = _missing(cell)
         return cell
 
@@ -493,13 +530,27 @@ def _starts(trace: Trace | None) -> tuple[tuple[int, float], ...]:
     """Give (number, second) of each change of a counter."""
     if trace is None or not len(trace.values):
         return ()
-    values = np.where(np.isfinite(trace.values), trace.values, -1).astype(int)
+    good = np.flatnonzero(np.isfinite(trace.values))  # records without the counter belong to the cycle around them
+    if not len(good):
+        return ()
+    values = trace.values[good].astype(int)
     at = np.flatnonzero(np.diff(values, prepend=values[0] - 1))
-    return tuple((int(values[i]), float(trace.time[i])) for i in at if values[i] >= 0)
+    return tuple((int(values[i]), float(trace.time[good[i]])) for i in at if values[i] >= 0)
+
+
+def _address(file: object, store: Path) -> tuple[str, str, str] | None:
+    """Give the product that a part of a growing store belongs to: `parts/<cell>/<series>/<product>/...`."""
+    try:
+        parts = Path(str(file)).resolve().relative_to(store.resolve()).parts
+    except ValueError:
+        return None
+    return (parts[1], parts[2], parts[3]) if len(parts) > 3 and parts[0] == "parts" else None
 
 
 def _missing(cell: Cell) -> list[str]:
-    """Name what a whole store would show and this one has not."""
+    """Name what a whole store would show and this one has not; what is damaged is named elsewhere."""
+    if cell.damaged:
+        return []
     out = []
     if not cell.echem:
         out.append("no electrochemistry: there is no voltage, and t = 0 is the first frame")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -297,7 +298,7 @@ class Session:
         """Read a moment, in seconds; see `go_to`."""
         line, said = self._timeline, text.strip().lower()
         if match := re.fullmatch(r"c(?:ycle)?\s*(\d+)([.,]\d+)?", said):
-            starts = dict(line.cycles)
+            starts = dict(reversed(line.cycles))  # the first of those with one number
             number = int(match[1])
             if number not in starts:
                 known = ", ".join(str(n) for n in starts) or "none"
@@ -316,13 +317,13 @@ class Session:
         if match := re.fullmatch(r"(-?)(\d+):(\d\d)(?::(\d\d(?:\.\d*)?))?", said):
             seconds = int(match[2]) * 3600 + int(match[3]) * 60 + float(match[4] or 0)
             return self._inside(-seconds if match[1] else seconds, text)
-        moment: np.datetime64 = np.datetime64("NaT", "ns")
         try:
-            moment = np.datetime64(text.strip().removesuffix("Z").replace(" ", "T"), "ns")
+            said_at = dt.datetime.fromisoformat(text.strip().replace(" ", "T", 1))
         except ValueError:
-            pass
-        if np.isnat(moment):
+            said_at = None
+        if said_at is None:
             raise ValueError(f"{text!r} is no moment; write cycle 2, 7.25 h, 90 min, 1:30:00, #120 (frame) or 2026-06-03 10:00 (UTC)")
+        moment = np.datetime64(said_at.astimezone(dt.UTC).replace(tzinfo=None) if said_at.tzinfo else said_at, "ns")
         return self._inside(float((moment - line.origin) / np.timedelta64(1, "ns")) / 1e9, text)
 
     def _inside(self, time: float, text: str) -> float:

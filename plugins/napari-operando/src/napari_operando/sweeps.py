@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+import operando as op
 from napari_operando.timeview import FrameTimes
 
 _ALL = 2_000_000
@@ -74,6 +75,11 @@ class Sweeps:
     def has_drt(self) -> bool:
         """The store has relaxation times."""
         return self.reduced is not None and "drt" in self.reduced
+
+    def flags(self, index: int) -> str:
+        """Name what the instrument said against a sweep; empty for none."""
+        said = self.ds["quality"].values if "quality" in self.ds.coords else np.zeros(len(self), int)
+        return " ".join(flag.name for flag in op.contract.Quality if flag.name and int(said[index]) & flag)
 
     def times(self, position: int | None = None) -> FrameTimes:
         """Give the exposures: a sweep is an interval."""

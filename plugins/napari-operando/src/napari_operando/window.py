@@ -231,11 +231,11 @@ class Window(QObject):
 
     def show_cell(self, name: str) -> None:
         """Show another cell."""
-        if name == self.cell.name:
-            return
         self.work.run("cell", lambda: self.stored.cell(name), self._take, self._failed, what=f"cell {name}")
 
     def _take(self, cell: Cell) -> None:
+        if cell is self.cell:
+            return  # chosen again while another was read
         self.cell = cell
         self.position = self._first_position(self.cell)
         self.session.use(self.cell.timeline(self.position), cell.name)
@@ -320,18 +320,27 @@ class Window(QObject):
         if chosen:
             self.export(Path(chosen))
 
-    def export(self, folder: Path) -> list[Path]:
-        """Write what is shown into a new folder; see `napari_operando.export`. What goes wrong is told below the timeline."""
+    def export(self, folder: Path) -> None:
+        """Write what is shown into a new folder, numbers beside the window; how it went is told below the strips. See `napari_operando.export`."""
         import operando as op
-        from napari_operando.export import export
+        from napari_operando.export import drawn, refuse, write
+
+        def wrong(error: Exception) -> None:
+            self.timeline.say(f"not exported: {error}", wrong=True)
 
         try:
-            made = export(self, folder)
+            refuse(folder)
+            shown = drawn(self)
         except (OSError, op.OperandoError) as error:
-            self.timeline.say(f"not exported: {error}", wrong=True)
-            return []
-        self.timeline.say(f"exported {len(made)} files into {folder}")
-        return made
+            wrong(error)
+            return
+        self.work.run(
+            "export",
+            lambda: write(shown, folder),
+            lambda made: self.timeline.say(f"exported {len(made)} files into {folder}"),
+            wrong,
+            what=f"exporting into {folder.name}",
+        )
 
     def ask_images(self) -> None:
         """Ask for a folder in which to look for images."""

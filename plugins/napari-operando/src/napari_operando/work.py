@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, QTimer
 from superqt.utils import create_worker
+
+_SOON = 100
+"""Milliseconds after which work has a bar."""
 
 
 class _Task:
@@ -29,11 +32,23 @@ class _Task:
         except Exception as error:
             return False, error
 
+    def show(self, what: str) -> None:
+        """Show a bar, if it is not over by now."""
+        if self.over is not None and self.bar is None:
+            bar = _progress(what)
+            if self.over is not None:
+                self.bar = bar
+            elif bar is not None:
+                bar.close()
+
     def returned(self, result: tuple[bool, Any]) -> None:
         over, call = self.over, self.done if result[0] else self.failed
-        self.close()
-        if over is not None and over(self):
-            call(result[1])
+        self.done = self.failed = self.over = None
+        try:
+            if over is not None and over(self):
+                call(result[1])
+        finally:
+            self.close()  # what is done with the result may take a while, too
 
     def close(self) -> None:
         """Let everything go; the thread may still run, unheard."""
@@ -48,6 +63,7 @@ class Work(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._running: dict[str, _Task] = {}
+        self._closed = False
 
     @property
     def busy(self) -> bool:
@@ -72,9 +88,12 @@ class Work(QObject):
         """
         if name in self._running:
             self._running.pop(name).close()
+        if self._closed:
+            return
         task = _Task(function, done, failed, self._over)
-        task.bar = _progress(what or name)
         self._running[name] = task
+        # later: napari handles events while it makes a bar, and whoever asks for work may be half made himself
+        QTimer.singleShot(_SOON, lambda: task.show(what or name))
         worker = create_worker(task.run, _start_thread=False)
         worker.returned.connect(lambda result: task.returned(result))
         worker.start()
@@ -87,7 +106,8 @@ class Work(QObject):
         return name is not None
 
     def close(self) -> None:
-        """Hear of nothing any more."""
+        """Hear of nothing any more, and run nothing."""
+        self._closed = True
         for task in self._running.values():
             task.close()
         self._running.clear()

@@ -67,14 +67,14 @@ class FramesPanel(Panel):
     def draw(self) -> None:
         """Fill the table."""
         self.table_widget.blockSignals(True)
-        for row, key in enumerate(self.cell.series):
+        for row, (key, one) in enumerate(self.cell.series.items()):
             times = self.session.timeline.frames.get(key)
             if times is None:
                 continue
             shown = times.at(self.session.time)
             texts = (
                 "no frame" if shown.gap else f"#{shown.index}",
-                "" if shown.gap else (shown.distance or "now") + (", stale" if shown.stale else ""),
+                "" if shown.gap else ", ".join(w for w in (shown.distance or "now", "stale" if shown.stale else "", one.flags(shown.index)) if w),
                 f"{times.max_age:.6g}",
             )
             colour = QColor(self.look.faint if shown.gap or shown.stale else self.look.foreground)

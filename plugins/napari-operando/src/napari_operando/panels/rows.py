@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ from napari_operando.reading import Cell, Spectra, Trace
 from napari_operando.session import Session
 from napari_operando.theme import Palette
 from napari_operando.timeview import FrameTimes
+
+_VEIL = 150
+"""How much of a column of a waterfall is covered, of 255, where its frame is stale."""
 
 
 class Row:
@@ -229,6 +232,9 @@ class WaterfallRow(Row):
         self.image = pg.ImageItem(axisOrder="col-major", autoDownsample=False)
         self.image.setZValue(-20)
         self.plot.addItem(self.image)
+        self.veil = pg.ImageItem(axisOrder="col-major")  # over what is stale
+        self.veil.setZValue(-19)
+        self.plot.addItem(self.veil)
         axis_label(self.plot.getAxis("left"), spectra.axis_label)
         self.side = self.bar = pg.ColorBarItem(width=9, interactive=True, values=(0, 1), colorMap="viridis", pen=palette.faint)
         self.bar.sigLevelsChanged.connect(self._levels_dragged)
@@ -307,25 +313,33 @@ class WaterfallRow(Row):
 
     def refresh(self) -> None:
         """Draw the visible stretch at the resolution of the screen."""
-        level, (low, high, pixels) = self.whole, self._visible()
+        level, (low, high, pixels) = self.level, self._visible()
         if level is None or high <= low:
             return
-        if self.near is not None and self.near_frames is not None and self._covered(low, high):
-            level = self.near
         _, (bottom, top) = self.view.viewRange()
         bins = max(min(int(self.view.height()), 600), 20)
         key = (id(level), bottom, top, bins, self._levels, self.scale)
         if self._shaded is None or self._shaded[0] != key:
             made = shades(binned(level, np.linspace(bottom, top, bins + 1)), *self._levels, self.scale)
             self._shaded = (key, np.concatenate([made, np.zeros((1, bins), np.uint8)]))  # the last row is the gap: index -1
-        row = columns(level, self.times, np.linspace(low, high, min(pixels, 3000) + 1))
-        self.image.setImage(
-            self._shaded[1][row], autoLevels=False, levels=(0, 255), lut=self._lut(), rect=QRectF(low, bottom, high - low, top - bottom)
-        )
+        row, stale = columns(level, self.times, np.linspace(low, high, min(pixels, 3000) + 1))
+        place = QRectF(low, bottom, high - low, top - bottom)
+        self.image.setImage(self._shaded[1][row], autoLevels=False, levels=(0, 255), lut=self._lut(), rect=place)
+        self.veil.setVisible(bool(stale.any()))
+        if stale.any():
+            veil = np.zeros((len(stale), 1, 4), np.ubyte)
+            veil[stale] = pg.mkColor(self.palette.background).getRgb()[:3] + (_VEIL,)
+            self.veil.setImage(veil, autoLevels=False, levels=(0, 255), rect=place)
         if level is self.whole and level.factor > 1 and self._want is not None:
             frames = self.times.within(low, high)
             if 0 < len(frames) and frames.max() - frames.min() < 2048:
                 self._want(self, int(frames.min()), int(frames.max()))
+
+    @property
+    def level(self) -> Level | None:
+        """What is drawn from: full resolution where it was read for what is visible."""
+        low, high, _ = self._visible()
+        return self.near if self.near is not None and self.near_frames is not None and self._covered(low, high) else self.whole
 
     def _covered(self, low: float, high: float) -> bool:
         frames = self.times.within(low, high)
@@ -366,12 +380,10 @@ class FractionsRow(Row):
         self.refresh()
 
     def stacked(self) -> tuple[np.ndarray, np.ndarray]:
-        """Give edges of the bands (corner, band + 1) over time (corner): steps at the exposures, NaN in gaps."""
+        """Give edges of the bands (corner, band + 1) over time (corner), straight from one exposure to the next, NaN in gaps."""
         times = self.session.timeline.frames.get(self.series)
         one = self.traces[0]
-        keep = np.isfinite(one.time)
-        if times is not None and times.count == len(one.time):
-            keep &= np.isin(np.arange(len(one.time)), times.frames)
+        keep = np.isfinite(one.time) & one.of_the_spot(self.session.timeline.frames)
         order = np.flatnonzero(keep)
         order = order[np.argsort(one.time[order], kind="stable")]
         t = one.time[order]
@@ -416,7 +428,7 @@ class FractionsRow(Row):
 
     def table(self) -> dict[str, np.ndarray]:
         """Give the fractions that are visible."""
-        return trace_table(self.traces, *self._visible()[:2])
+        return trace_table(self.traces, self.session.timeline.frames, *self._visible()[:2])
 
 
 class TracesRow(Row):
@@ -447,8 +459,9 @@ class TracesRow(Row):
     def refresh(self) -> None:
         """Draw."""
         low, high, pixels = self._visible()
+        frames = self.session.timeline.frames
         drawn = any(self._continuous(trace) for trace in self.traces)
-        wanted = (self.palette.dark, (low, high, pixels) if drawn else None, [self._times(trace) for trace in self.traces])
+        wanted = (self.palette.dark, (low, high, pixels) if drawn else None, [trace.exposures(frames) for trace in self.traces])
         if self._drawn == wanted:
             return  # dots do not depend on what is visible
         self._drawn = wanted
@@ -463,7 +476,7 @@ class TracesRow(Row):
                 item = pg.PlotCurveItem(t, self._scaled(v), connect="finite", pen=pg.mkPen(colour))
                 self._add(item)
             else:
-                keep = self._of_the_spot(trace) & np.isfinite(trace.time) & np.isfinite(trace.values) & ((trace.values > 0) | (not self.logarithmic))
+                keep = trace.of_the_spot(frames) & np.isfinite(trace.time) & np.isfinite(trace.values) & ((trace.values > 0) | (not self.logarithmic))
                 t, v = trace.time[keep], trace.values[keep]
                 item = pg.ScatterPlotItem(t, self._scaled(v), size=5, pen=None, brush=pg.mkBrush(colour))
                 if trace.errors is not None:
@@ -477,15 +490,6 @@ class TracesRow(Row):
         several = len(self.traces) > 1
         lines = self.palette.lines
         self.title(self.words, [(lines[i % len(lines)], t.label) for i, t in enumerate(self.traces)] if several else ())
-
-    def _times(self, trace: Trace) -> FrameTimes | None:
-        """Give the exposures that the numbers of a trace belong to."""
-        times = self.session.timeline.frames.get(trace.name.partition("/")[0])
-        return times if times is not None and times.count == len(trace.time) else None
-
-    def _of_the_spot(self, trace: Trace) -> np.ndarray:
-        times = self._times(trace)
-        return np.ones(len(trace.time), bool) if times is None else np.isin(np.arange(len(trace.time)), times.frames)
 
     @staticmethod
     def _continuous(trace: Trace) -> bool:
@@ -501,7 +505,7 @@ class TracesRow(Row):
 
     def table(self) -> dict[str, np.ndarray]:
         """Give the numbers that are visible."""
-        return trace_table(self.traces, *self._visible()[:2])
+        return trace_table(self.traces, self.session.timeline.frames, *self._visible()[:2])
 
 
 def _short(text: str, most: int = 26) -> str:
@@ -526,11 +530,11 @@ def _runs(good: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def trace_table(traces: list[Trace], low: float, high: float) -> dict[str, np.ndarray]:
-    """Give traces that share their times as columns, with errors."""
+def trace_table(traces: list[Trace], frames: Mapping[str, FrameTimes], low: float, high: float) -> dict[str, np.ndarray]:
+    """Give traces that share their times as columns, with errors; of the spot that is shown."""
     out: dict[str, np.ndarray] = {}
     for trace in traces:
-        keep = (trace.time >= low) & (trace.time <= high)
+        keep = (trace.time >= low) & (trace.time <= high) & trace.of_the_spot(frames)
         if "time (s)" in out and not np.array_equal(out["time (s)"], trace.time[keep]):
             continue
         out["time (s)"] = trace.time[keep]

@@ -12,6 +12,11 @@ from napari_operando.session import Session
 from napari_operando.theme import Palette
 from napari_operando.timeview import GAP, FrameTimes
 
+_MOST = 20_000
+"""Dots that are drawn; of more, every second, third ..."""
+
+_SHADES = 64
+
 
 def paired(x: Trace, y: Trace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Put two observables side by side: (time, x, y) at the samples of the one that has fewer.
@@ -65,10 +70,12 @@ class ScatterPanel(Panel):
         layout.addWidget(self.says)
         self.look = palette
         self.time = self.across = self.up = np.empty(0)
+        self._dots = np.empty(0, int)
         self._axes = ("", "")
         for box in (self.x_box, self.y_box, self.colour):
             box.currentIndexChanged.connect(self.again)
         session.time_changed.connect(self._moved)
+        session.selection_changed.connect(self.refresh)
         self.show_cell(cell)
         self.dress(palette)
 
@@ -111,22 +118,29 @@ class ScatterPanel(Panel):
             self.says.setText("This store holds no observables.")
             self.dots.setData([], [])
             return
-        wanted = (x.name, y.name, self.colour.currentText(), self.look.dark)
+        frames = self.session.timeline.frames
+        wanted = (x.name, y.name, self.colour.currentText(), self.look.dark, x.exposures(frames), y.exposures(frames))
         if wanted != self._drawn:
             self._drawn = wanted
-            self.time, self.across, self.up = paired(x, y)
+            self.time, self.across, self.up = paired(*(t.only(t.of_the_spot(frames)) for t in (x, y)))
+            every = max(1, -(-len(self.time) // _MOST))
+            self._dots = np.arange(0, len(self.time), every)
+            thinned = f"; one of {every} is drawn" if every > 1 else ""
             self.says.setText(
-                f"{len(self.time)} pairs, each sample beside the nearest of the other" if len(self.time) else "no two samples belong together"
+                f"{len(self.time)} pairs, each sample beside the nearest of the other{thinned}"
+                if len(self.time)
+                else "no two samples belong together"
             )
-            by = self.time / 3600
-            if self.colour.currentText() == "soc":
-                record = self.cell.echem["soc"]
-                by = np.interp(self.time, record.time, record.values, left=np.nan, right=np.nan)
+            time = self.time[self._dots]
+            by = time / 3600 if self.colour.currentText() == "time" else self.cell.soc_at(time)
             good = by[np.isfinite(by)]
             low, high = (float(good.min()), float(good.max())) if len(good) else (0.0, 1.0)
-            share = np.nan_to_num((by - low) / ((high - low) or 1.0))
-            colours = pg.colormap.get("viridis").map(share, mode="qcolor")
-            self.dots.setData(self.across, self.up, brush=[pg.mkBrush(c) for c in colours])
+            # few brushes: each costs pyqtgraph a picture of its own
+            shade = np.where(np.isfinite(by), np.nan_to_num((by - low) / ((high - low) or 1.0)) * (_SHADES - 1), _SHADES).round().astype(int)
+            brushes = [pg.mkBrush(c) for c in pg.colormap.get("viridis").map(np.linspace(0, 1, _SHADES), mode="qcolor")] + [
+                pg.mkBrush(self.look.faint)
+            ]
+            self.dots.setData(self.across[self._dots], self.up[self._dots], brush=[brushes[k] for k in shade])
             self.bar.setLevels((low, high if high > low else low + 1))
             self.bar.axis.setLabel("time (h)" if self.colour.currentText() == "time" else "state of charge", color=self.look.foreground)
             axis_label(self.plot.getAxis("bottom"), x.axis)
@@ -143,7 +157,7 @@ class ScatterPanel(Panel):
 
     def _clicked(self, _: object, points: list[pg.SpotItem], *more: object) -> None:
         if len(points):
-            self.session.time = float(self.time[points[0].index()])
+            self.session.time = float(self.time[self._dots[points[0].index()]])
 
     def dress(self, palette: Palette) -> None:
         """Take a palette's colours."""
@@ -164,3 +178,4 @@ class ScatterPanel(Panel):
     def close_panel(self) -> None:
         """Hear of nothing any more."""
         self.session.time_changed.disconnect(self._moved, missing_ok=True)
+        self.session.selection_changed.disconnect(self.refresh, missing_ok=True)

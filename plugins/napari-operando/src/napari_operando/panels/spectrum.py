@@ -108,6 +108,9 @@ class SpectrumPanel(Panel):
                 self.shown[name] = (frame.index, one.spectrum(frame.index))
             except Exception as error:  # one frame that cannot be read leaves the others
                 said.append(f"frame {frame.index} cannot be read: {str(error).splitlines()[0]}")
+        for name, (index, _) in self.shown.items():
+            if one.flags(index):
+                said.append(f"{'frame' if name == 'cursor' else name} #{index}: {one.flags(index)}")
         gaps = [{"cursor": "the cursor"}.get(name, name) for name, frame in frames.items() if frame.gap]
         if gaps:
             said.append(f"{one.key}: no frame at {' and '.join(gaps)}")
@@ -200,8 +203,11 @@ class SpectrumPanel(Panel):
                 self.region_mean = (key, *one.mean(frames))
             except Exception as error:
                 return [f"no mean: {str(error).splitlines()[0]}"]
-        self.shown["mean"] = (self.region_mean[2], self.region_mean[1])
-        return []
+        _, values, counted = self.region_mean
+        left = len(times.within(*region)) - counted
+        if counted:
+            self.shown["mean"] = (counted, values)
+        return [f"left out of the mean: {left} frames without beam, damaged or NaN"] if left else []
 
     def dress(self, palette: Palette) -> None:
         """Take a palette's colours."""

@@ -393,10 +393,11 @@ class Timeline(QWidget):
             if key in self.cell.spectra and key.partition("/")[0] in self.cell.spectra and "/" in key and key != session.active:
                 continue  # what was made of a series has its frames
             shown = times.at(session.time)
-            text = f"{html.escape(key)} " + (f"#{shown.index} {shown.distance}".rstrip())
+            said = "" if shown.gap else self.cell.series[key].flags(shown.index)
+            text = f"{html.escape(key)} #{shown.index} {shown.distance} {said}".rstrip()
             if shown.gap:
                 text = f"<s>{html.escape(key)}</s> –"
-            colour = p.faint if shown.gap or shown.stale else p.foreground
+            colour = p.faint if shown.gap or shown.stale else p.lines[1] if said else p.foreground
             text = f"<b>{text}</b>" if key == session.active else text
             chips.append(f"<span style='color:{colour}'>{text}</span>")
         self.frames.setText("  ·  ".join(chips))
@@ -434,9 +435,10 @@ class Timeline(QWidget):
 
     def _note(self) -> None:
         """Write what is told; else what the store lacks."""
-        missing = "Not in this store: " + "; ".join(self.cell.missing) if self.cell.missing else ""
-        self.note.setText(self._said or missing)
-        self.note.setVisible(bool(self._said or missing))
+        standing = [f"Damaged, see Frames: {', '.join(self.cell.damaged)}"] if self.cell.damaged else []
+        standing += [f"Not in this store: {'; '.join(self.cell.missing)}"] if self.cell.missing else []
+        self.note.setText(self._said or "; ".join(standing))
+        self.note.setVisible(bool(self._said or standing))
         edge = "#d04040" if self._wrong else self.look.mean
         loud = f"color: {self.look.foreground}; font-size: 10pt; font-weight: bold; border-left: 5px solid {edge}; padding: 3px 8px"
         self.note.setStyleSheet(loud if self._said else f"color: {self.look.faint}; font-size: 9pt; padding: 0 6px 2px 6px")
