@@ -126,20 +126,16 @@ class ScatterPanel(Panel):
             every = max(1, -(-len(self.time) // _MOST))
             self._dots = np.arange(0, len(self.time), every)
             thinned = f"; one of {every} is drawn" if every > 1 else ""
-            self.says.setText(
-                f"{len(self.time)} pairs, each sample beside the nearest of the other{thinned}"
-                if len(self.time)
-                else "no two samples belong together"
-            )
+            pairs = f"{len(self.time)} pairs, each sample beside the nearest of the other{thinned}"
+            self.says.setText(pairs if len(self.time) else "no two samples belong together")
             time = self.time[self._dots]
             by = time / 3600 if self.colour.currentText() == "time" else self.cell.soc_at(time)
             good = by[np.isfinite(by)]
             low, high = (float(good.min()), float(good.max())) if len(good) else (0.0, 1.0)
             # few brushes: each costs pyqtgraph a picture of its own
             shade = np.where(np.isfinite(by), np.nan_to_num((by - low) / ((high - low) or 1.0)) * (_SHADES - 1), _SHADES).round().astype(int)
-            brushes = [pg.mkBrush(c) for c in pg.colormap.get("viridis").map(np.linspace(0, 1, _SHADES), mode="qcolor")] + [
-                pg.mkBrush(self.look.faint)
-            ]
+            colours = [*pg.colormap.get("viridis").map(np.linspace(0, 1, _SHADES), mode="qcolor"), self.look.faint]
+            brushes = [pg.mkBrush(c) for c in colours]
             self.dots.setData(self.across[self._dots], self.up[self._dots], brush=[brushes[k] for k in shade])
             self.bar.setLevels((low, high if high > low else low + 1))
             self.bar.axis.setLabel("time (h)" if self.colour.currentText() == "time" else "state of charge", color=self.look.foreground)

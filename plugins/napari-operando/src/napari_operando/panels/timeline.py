@@ -93,7 +93,7 @@ class Timeline(QWidget):
         self.second = "current"
         self._closed = False
         self._due: set[int] | None = None  # views to be drawn anew; None for all
-        self.readout = TextLine(points=9.5)
+        self.readout = TextLine(points=9.0)
         self.frames = TextLine(points=8.5)
         self.note = Note()
         self.note.clicked.connect(lambda: self.say(""))
@@ -112,18 +112,18 @@ class Timeline(QWidget):
         self.positions.currentIndexChanged.connect(self._position)
         self.active = QComboBox()
         self.active.setToolTip("Active series: Left and Right step through its frames, the spectrum panel shows it")
-        self.active.setFixedWidth(150)
+        self.active.setFixedWidth(130)
         self.active.currentTextChanged.connect(self._activate)
         self.goto = Moment()
-        self.goto.setPlaceholderText("go to: cycle 2, 7.25 h, #120 ...")
-        self.goto.setFixedWidth(180)
+        self.goto.setPlaceholderText("go to 7.25 h, cycle 2 ...")
+        self.goto.setFixedWidth(160)
         self.goto.setToolTip("G. cycle 2, c1.5, 7.25 h, 90 min, 1:30:00, #120 (frame), 2026-06-03 10:00 (UTC)")
         self.goto.returnPressed.connect(self._go)
         self.goto.textEdited.connect(self._mend)
         self.goto.left.connect(self._leave)
         self.menu_button = QToolButton()
         self.menu_button.setText("Show  ")
-        self.menu_button.setMinimumWidth(70)
+        self.menu_button.setMinimumWidth(64)
         self.menu_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.menu = QMenu(self.menu_button)
         self.menu.aboutToShow.connect(self._fill_menu)
@@ -387,7 +387,7 @@ class Timeline(QWidget):
         for name, symbol in (("voltage", "U"), ("current", "I"), ("soc", "soc")):
             if name in self.cell.echem:
                 words.append(f"{symbol} = {read_out(self.cell.echem[name], at.get(name, np.nan))}")
-        self.readout.setText("   ".join(words))
+        self.readout.setText("  ".join(words))
         chips = []
         for key, times in line.frames.items():
             if key in self.cell.spectra and key.partition("/")[0] in self.cell.spectra and "/" in key and key != session.active:
