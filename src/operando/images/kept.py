@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from operando.contract import LoaderError
 
-_OPEN = 2
+_OPEN = 8
 T = TypeVar("T")
 
 
