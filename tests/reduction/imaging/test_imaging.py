@@ -335,22 +335,88 @@ def test_a_stack_without_any_light_says_so(tmp_path: Path) -> None:
     assert (out["observables"]["quality"].values == 0).all(), "without a dark nobody knows"
 
 
-def test_a_match_with_an_error_beyond_most_is_none(tmp_path: Path) -> None:
-    """A layer shows nothing along its columns: what is found there is chance, and its error says so."""
-    chance = np.random.default_rng(0)
-    pictures = [(step(at) + 0.01 * chance.standard_normal(SHAPE)).astype(np.float32) for at in (40.0, 40.3)]
-    stacked = stack(tmp_path, pictures)
-    wide = op.reduce(stacked, {"reducer": "imaging", "drift": {"most": 20}})["observables"]
-    assert np.hypot(wide["drift_y"].values[1], wide["drift_x"].values[1]) < 1, "the displacement alone would be believed"
-    assert wide["drift_x_errors"].values[1] > 1
-    with pytest.warns(UserWarning, match="drift of 1 frame was not found and is NaN"):
-        seen = op.reduce(stacked, {"reducer": "imaging", "drift": {"most": 1}})["observables"]
-    assert np.isfinite(seen["drift_y"].values).tolist() == [True, False]
-    assert np.isfinite(seen["drift_x_errors"].values).tolist() == [True, False]
+def test_an_error_beyond_most_is_no_match() -> None:
     assert not Shift(0.1, 0.1, 2.1, 0.3).within(2.0)
     assert not Shift(0.1, 0.1, 0.3, 2.1).within(2.0)
     assert not Shift(1.9, 1.9, 0.3, 0.3).within(2.0)
     assert Shift(1.9, 0.1, 0.3, 1.9).within(2.0)
+
+
+def layers(dy: float = 0.0, slant: float = 0.0, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """Layers that differ down the rows; with `slant` they rise by so much per column."""
+    y = np.arange(shape[0])[:, None] - dy + slant * np.arange(shape[1])[None, :]
+    out = np.full(shape, 0.5)
+    for row, height in ((20, 0.4), (45, -0.3), (62, 0.5), (130, -0.4)):
+        out = out + height * 0.5 * (1 + erf((y - row) / 2.0))
+    return out
+
+
+@pytest.mark.parametrize("photons", [200.0, 2000.0])
+def test_drift_along_layers_cannot_be_known(photons: float) -> None:
+    """The aperture problem: along layers noise alone is matched, and what it says of drift is chance."""
+    chance = np.random.default_rng(1)
+    reference = chance.poisson(photons * layers()).astype(float)
+    for _ in range(12):
+        true = chance.uniform(-5, 5)
+        found = register(reference, chance.poisson(photons * layers(true)).astype(float), (0, 90, 0, 110), guess=(0.0, 0.0), most=20.0)
+        assert found.found
+        assert np.isnan(found.along(0.0, 1.0)).all()
+        dy, error = found.along(1.0, 0.0)
+        assert abs(dy - true) < min(4 * error, 0.1), "across them it is as well known as ever"
+        assert error < 0.2
+        turned = register(reference.T, chance.poisson(photons * layers(true).T).astype(float), (0, 110, 0, 90), guess=(0.0, 0.0), most=20.0)
+        assert np.isnan(turned.along(1.0, 0.0)).all()
+        assert turned.along(0.0, 1.0)[0] == pytest.approx(true, abs=0.1)
+
+
+@pytest.mark.parametrize("slant", [0.02, 1.0])
+def test_drift_of_slanting_layers_is_known_across_them(slant: float) -> None:
+    chance = np.random.default_rng(2)
+    reference = chance.poisson(2000 * layers(slant=slant)).astype(float)
+    across = np.array([1.0, slant]) / np.hypot(1, slant)
+    for _ in range(6):
+        true = chance.uniform(-4, 4, 2)
+        seen = chance.poisson(2000 * layers(true[0] + slant * true[1], slant)).astype(float)  # moved by both
+        found = register(reference, seen, (0, 90, 0, 110), guess=(0.0, 0.0), most=20.0)
+        moved, error = found.along(*across)
+        assert abs(moved - true @ across) < 4 * error + 0.02
+        assert error < 0.2
+        dy, error = found.along(1.0, 0.0)
+        assert np.isnan(found.along(0.0, 1.0)[0])
+        if slant < 0.1:
+            assert abs(dy - true[0]) < 2 * error, "what the layers may have moved along themselves is in the error"
+        else:
+            assert np.isnan(dy)
+
+
+def test_what_layers_show_is_used_and_the_rest_is_said(tmp_path: Path) -> None:
+    chance = np.random.default_rng(3)
+    moves = [0.0, 1.4, -2.3, 3.2]
+    ds = stack(tmp_path, [counted(layers(dy), chance, 2000) for dy in moves])
+    recipe = {
+        "reducer": "imaging",
+        "drift": {},
+        "regions": {"between": {"rows": [26, 39]}},
+        "edges": {"top": {"line": [[12, 55], [28, 55]], "width": 60}, "sideways": {"line": [[20, 40], [20, 70]], "width": 3}},
+    }
+    with (
+        pytest.warns(UserWarning, match=r"along the columns \(drift_x\) of 3 frames cannot be known and is NaN: the picture shows nothing along it"),
+        pytest.warns(UserWarning, match="the edge sideways was found in none"),
+    ):
+        out = op.reduce(ds, recipe)
+    seen = out["observables"]
+    np.testing.assert_allclose(seen["drift_y"], moves, atol=0.05)
+    assert np.isfinite(seen["drift_x"].values).tolist() == [True, False, False, False], "the reference is not displaced against itself"
+    np.testing.assert_allclose(seen["edge_position"].sel(boundary="top"), 20.0, atol=0.1)
+    np.testing.assert_allclose(seen["region_mean"], 2000 * 0.9, rtol=0.01)
+    assert np.isfinite(out["reduced"]["intensity"].values[:, 5:-5, 1:-1]).all(), "small pictures move down the rows alone"
+
+    aslant = stack(tmp_path, [counted(layers(dy, 1.0), chance, 2000) for dy in moves], "b.tif")
+    line = [[23, 23], [39, 39]]  # squarely across the layer where row + column = 62
+    with pytest.warns(UserWarning, match="drift of 3 frames cannot be known and is NaN: the picture shows nothing but layers that run aslant"):
+        seen = op.reduce(aslant, {"reducer": "imaging", "drift": {}, "edges": {"e": {"line": line, "width": 9}}})["observables"]
+    assert np.isnan(seen["drift_y"].values[1:]).all()
+    np.testing.assert_allclose(seen["edge_displacement"], 0.0, atol=0.2)
 
 
 def test_saturation_is_flagged(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class _State:
         self.edges, self.first_edges = {}, {}
 
 
+_WAYS = (("drift_y", (1.0, 0.0)), ("drift_x", (0.0, 1.0)))
 _WHOLE = Region(rows=None, columns=None)
 
 
@@ -55,7 +56,7 @@ _WHOLE = Region(rows=None, columns=None)
     kind="forward",
     products=("observables", "reduced"),
     recipe=Imaging,
-    version="1",
+    version="2",
     reads="images",
     default=True,
 )
@@ -66,6 +67,11 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
     drift is displacement against it, NaN where no match was found or its error exceeds `most`. Where a later frame holds more than twenty times the
     reference's light, that was taken before the shutter opened, and the later one takes its place. Lines and rectangles move with the drift, and
     edges are given in the frame of the reference: position in the picture less drift.
+
+    How far layers moved along themselves cannot be seen: drift along a direction in which the pictures show only noise is NaN, and regions, lines
+    and small pictures move by what is known, 0 along the layers. Where layers run so far aslant that what they may have moved along them (anything
+    up to `most`) makes 1 px or more (1 sigma) of both drifts, both are NaN; edges whose lines cross the layers squarely are followed all the same.
+    A message says of how many frames.
 
     Returns
     -------
@@ -97,6 +103,7 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
     errors: list[OperandoError] = []
     empty, drab = 0, True
     lost = np.zeros(n, bool)
+    unseen: Counter[tuple[str, ...]] = Counter()
     pictures = iter(correction.pictures(frames, int(told.get("workers") or 1)))
     least = -math.inf
     if carried.reference is None:  # taken before the shutter opened or the lamp was on, the first frame is no reference
@@ -131,9 +138,11 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
         lost[k] = recipe.drift is not None and not moved.found and not dark
         offset = (moved.dy, moved.dx) if moved.found else None if recipe.drift is not None else (0.0, 0.0)
         previews[k] = small(found.values, factor, offset) if offset is not None else np.nan
+        if moved.blind is not None:
+            unseen[tuple(word for word, way in _WAYS if math.isnan(moved.along(*way)[0]))] += 1
     if len(errors) == n and carried.reference is None:
         raise errors[0]
-    messages = _messages(errors, empty, int(lost.sum()), recipe, rows)
+    messages = _messages(errors, empty, int(lost.sum()), unseen, recipe, rows)
     if drab and carried.seen == 0 and len(errors) + empty < n:
         messages.append(f"{'the frame shows' if n == 1 else f'the first {n} frames show'} nothing but noise: taken without light, or of nothing?")
     carried.seen += n
@@ -242,8 +251,8 @@ def _one(k: int, found: Picture, recipe: Imaging, carried: _State, rows: dict[st
         if not moved.found:
             return moved
         carried.drift = (moved.dy, moved.dx)
-        rows["drift_y"][k], rows["drift_x"][k] = moved.dy, moved.dx
-        rows["drift_y_errors"][k], rows["drift_x_errors"][k] = moved.dy_error, moved.dx_error
+        rows["drift_y"][k], rows["drift_y_errors"][k] = moved.along(1.0, 0.0)
+        rows["drift_x"][k], rows["drift_x_errors"][k] = moved.along(0.0, 1.0)
     offset = (moved.dy, moved.dx)
     for i, region in enumerate(recipe.regions.values()):
         rows["region_mean"][k, i], rows["region_mean_errors"][k, i], rows["region_spread"][k, i] = region_mean(values, region, offset)
@@ -258,13 +267,15 @@ def _edges(k: int, values: np.ndarray, recipe: Imaging, carried: _State, rows: d
     seen: dict[str, tuple[float, float]] = {}  # in the picture, along each line: what drift cannot spoil
     for i, (name, edge) in enumerate(recipe.edges.items()):
         uy, ux = edge.direction
+        if not math.isfinite(moved.along(uy, ux)[0]):
+            continue  # the line runs along what the pictures show nothing along: nobody knows what of its edge's way is drift
         rest = (moved.dy - whole[0]) * uy + (moved.dx - whole[1]) * ux
         found = locate(profile(values, edge, whole), edge, carried.edges.get(name))
         if found is NONE or not math.isfinite(found.position):
             continue
         carried.edges[name] = found.position
         begin = edge.line[0][0] * uy + edge.line[0][1] * ux
-        error = math.hypot(found.error, moved.dy_error * uy, moved.dx_error * ux)
+        error = math.hypot(found.error, moved.along(uy, ux)[1])
         position = begin + found.position - rest
         first = carried.first_edges.setdefault(name, Found(position, error, found.width))
         rows["edge_position"][k, i], rows["edge_position_errors"][k, i], rows["edge_width"][k, i] = position, error, found.width
@@ -336,7 +347,9 @@ def _observables(
     return out
 
 
-def _messages(errors: list[OperandoError], empty: int, lost: int, recipe: Imaging, rows: dict[str, np.ndarray]) -> list[str]:
+def _messages(
+    errors: list[OperandoError], empty: int, lost: int, unseen: Counter[tuple[str, ...]], recipe: Imaging, rows: dict[str, np.ndarray]
+) -> list[str]:
     said = []
     for what, count in Counter(error.problem for error in errors).items():
         first = next(error for error in errors if error.problem == what)
@@ -350,6 +363,15 @@ def _messages(errors: list[OperandoError], empty: int, lost: int, recipe: Imagin
             f"the drift of {lost} frame{'s' if lost > 1 else ''} was not found and is NaN: drift: region: must show something with contrast, "
             "and most: be as large as the drift"
         )
+    for which, count in unseen.items():
+        whose = f"of {count} frame{'s' if count > 1 else ''} cannot be known"
+        if len(which) == 1:
+            along = {"drift_y": "down the rows", "drift_x": "along the columns"}[which[0]]
+            said.append(f"drift {along} ({which[0]}) {whose} and is NaN: the picture shows nothing along it; nothing is moved that way")
+        elif which:
+            said.append(
+                f"drift {whose} and is NaN: the picture shows nothing but layers that run aslant; what moves square to them alone is taken off"
+            )
     if recipe.edges:
         gone = np.isnan(rows["edge_position"]).all(axis=0)
         for name, none in zip(recipe.edges, gone, strict=True):

@@ -16,23 +16,61 @@ _ALIKE = 0.5
 """1 - correlation below which a picture is taken to show the reference."""
 
 
+_SIGNIFICANT = 8.0
+"""Standard errors (Fisher's z) above which slopes resemble one another. Noise alone reaches 4 to 5 where the best of all displacements is chosen, and
+6 where a scintillator blurs it."""
+_SLANT = 1.0  # px; how far the unknown part of a displacement may reach into a direction before nothing is said along that one either
+_CORRELATED = 1.5 * math.pi
+"""Pixels to an independent one, in products of slopes of white noise, smoothed by 1 px: the sum of (1 - x^2 / 2)^2 exp(-r^2 / 2)."""
+
+
 @dataclass(frozen=True)
 class Shift:
-    """A displacement (px): what lies at (y, x) in the reference is seen at (y + dy, x + dx); 1 sigma; NaN where none was found."""
+    """A displacement (px): what lies at (y, x) in the reference is seen at (y + dy, x + dx); 1 sigma; NaN where none was found.
+
+    Attributes
+    ----------
+    dy, dx, dy_error, dx_error
+        Down the rows and along the columns. With `blind`, the part of the displacement that is square to it.
+    blind
+        Unit vector (row, column) along which the pictures show nothing, such as that of layers: how far they moved along it cannot be known (the
+        aperture problem). None where both directions show something.
+    reach
+        Largest displacement that is believed, px: the unknown one lies anywhere between this and its negative.
+    """
 
     dy: float
     dx: float
     dy_error: float
     dx_error: float
+    blind: tuple[float, float] | None = None
+    reach: float = 0.0
 
     @property
     def found(self) -> bool:
-        """Whether it is a number."""
+        """Whether it is a number, along one direction at least."""
         return math.isfinite(self.dy) and math.isfinite(self.dx)
 
     def within(self, most: float) -> bool:
         """Whether neither the displacement nor its error is larger than `most`: an error as large says that nothing was matched."""
         return math.hypot(self.dy, self.dx) <= most and max(self.dy_error, self.dx_error) <= most
+
+    def along(self, uy: float, ux: float) -> tuple[float, float]:
+        """Give the displacement along a unit vector and its standard error, px; NaN where it cannot be known.
+
+        Layers that run aslant show how far they moved square to themselves and nothing else: what they may have moved along themselves, evenly spread
+        to `reach` on either side, shows along the vector as far as the two are not square. Where that is 1 px (1 sigma) or more, or the vector runs
+        within 60 degrees of the layers, nothing is said.
+        """
+        value = self.dy * uy + self.dx * ux
+        if self.blind is None:
+            return value, math.hypot(self.dy_error * uy, self.dx_error * ux)
+        ey, ex = self.blind
+        slant = abs(uy * ey + ux * ex)
+        unknown = slant * self.reach / math.sqrt(3)
+        if not (slant < 0.5 and unknown < _SLANT):
+            return math.nan, math.nan
+        return value, math.hypot(math.hypot(self.dy_error, self.dx_error) * abs(uy * ex - ux * ey), unknown)
 
 
 NOTHING = Shift(math.nan, math.nan, math.nan, math.nan)
@@ -44,6 +82,10 @@ def register(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, in
     The displacement to whole pixels comes from phase correlation (Guizar-Sicairos et al., Opt. Lett. 33 (2008) 156, by scikit-image) of the box with
     a box of the picture that follows the displacement, so that both show the same things. The rest is found from slopes and differences (Lucas &
     Kanade, Proc. 7th IJCAI (1981) 674) with free gain and offset; what is left gives the error: noise of both pictures, and whatever else changed.
+
+    A direction is measured where slopes of the two pictures along it resemble one another by more than noise can (8 standard errors of their
+    correlation). Flat layers have no slopes along themselves (the aperture problem; Shi & Tomasi, Proc. CVPR (1994) 593, judge it by the smaller
+    eigenvalue of the matrix of slopes, as here): then the displacement square to them alone is measured, and `blind` says along what it is not.
 
     Parameters
     ----------
@@ -61,23 +103,79 @@ def register(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, in
     Shift
         NaN where the box shows nothing, has left the picture, or the displacement or its error is larger than `most`.
     """
-    tried: list[tuple[float, tuple[float, float]]] = []
+    tried: list[tuple[float, tuple[float, float], tuple[float, float] | None]] = []
     for normalization in ("phase", None):  # None weighs frequencies by what they hold: for pictures whose fine structure is noise
         for begin in dict.fromkeys([guess, (0.0, 0.0)]):
             at = _coarse(reference, picture, box, begin, normalization)
-            left = _residual(reference, picture, box, at) if at is not None and math.hypot(*at) <= most else None
-            if at is None or left is None:
+            shown = _shown(reference, picture, box, at) if at is not None else None
+            if at is None or shown is None:
                 continue
-            tried.append((left, at))
+            blind = shown[0]
+            at = _square_to(at, blind)
+            left = _residual(reference, picture, box, at) if math.hypot(*at) <= most else None
+            if left is None:
+                continue
+            tried.append((left, at, blind))
             if left < _ALIKE and math.dist(at, guess) < 1.5:  # where it was expected, and it looks like the reference
-                found = _refined(reference, picture, box, at)
+                found = _refined(reference, picture, box, at, blind, most)
                 if found is not None and math.dist((found.dy, found.dx), at) < _NEAR and found.within(most):
                     return found
-    for _, at in sorted(tried):
-        found = _refined(reference, picture, box, at)
+    for _, at, blind in sorted(tried, key=lambda one: one[0]):
+        found = _refined(reference, picture, box, at, blind, most)
         if found is not None and math.dist((found.dy, found.dx), at) < _NEAR and found.within(most):
             return found
     return NOTHING
+
+
+def _square_to(at: tuple[float, float], blind: tuple[float, float] | None) -> tuple[float, float]:
+    """Take away what phase correlation found along a direction in which it saw noise alone."""
+    if blind is None:
+        return at
+    much = at[0] * blind[0] + at[1] * blind[1]
+    return at[0] - much * blind[0], at[1] - much * blind[1]
+
+
+def _shown(
+    reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, int, int], at: tuple[float, float]
+) -> tuple[tuple[float, float] | None] | None:
+    """Say in which direction two pictures at a displacement to whole pixels show nothing in common; None where they do so in all directions.
+
+    Noise of the two pictures is independent: products of their slopes are 0 on average where nothing is shown, however large the noise, and no
+    estimate of it is needed. The direction with the least sum of products is judged by their correlation. A brightness that rises evenly across the
+    box is lighting and shows no place: the mean slope does not count.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    cut = _overlap(reference, picture, box, (round(at[0]), round(at[1])))
+    if cut is None:
+        return None
+    pair = reference[cut[0], cut[1]], picture[cut[2], cut[3]]
+    unknown = ~(np.isfinite(pair[0]) & np.isfinite(pair[1]))
+    good = ~_grown(unknown)
+    good[:_MARGIN], good[-_MARGIN:], good[:, :_MARGIN], good[:, -_MARGIN:] = (
+        False,
+        False,
+        False,
+        False,
+    )  # slopes there end with the box: alike in both
+    if good.sum() < 16:
+        return None
+    slopes = []
+    for one in pair:
+        level = _filled(one, np.isfinite(one)).astype(float)
+        each = np.array([gaussian_filter(level, 1.0, order=order)[good] for order in ((1, 0), (0, 1))])
+        slopes.append(each - each.mean(axis=1, keepdims=True))
+    a, b = slopes
+    common = a @ b.T
+    _, vectors = np.linalg.eigh(common + common.T)
+    shown = []
+    for u in vectors.T:
+        scale = math.sqrt(max(float(u @ (a @ a.T) @ u) * float(u @ (b @ b.T) @ u), 0.0))
+        alike = float(u @ common @ u) / scale if scale > 0 else 0.0
+        shown.append(math.atanh(min(max(alike, -1.0), 1.0 - 1e-9)) * math.sqrt(good.sum() / _CORRELATED) > _SIGNIFICANT if alike > 0 else False)
+    if not shown[1]:
+        return None
+    return (None if shown[0] else (float(vectors[0, 0]), float(vectors[1, 0])),)
 
 
 def _overlap(
@@ -104,8 +202,8 @@ def _coarse(
     for _ in range(4):
         whole = (round(at[0]), round(at[1]))
         cut = _overlap(reference, picture, box, whole)
-        if cut is None:
-            return None
+        if cut is None:  # led out of the picture: by noise, where a direction shows nothing
+            return at if at != begin else None
         a, b = _plain(reference[cut[0], cut[1]]), _plain(picture[cut[2], cut[3]])
         if a is None or b is None:
             return None
@@ -162,11 +260,18 @@ def _residual(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, i
     return 1 - float(u @ v) / scale if scale > 0 else None
 
 
-def _refined(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, int, int], at: tuple[float, float]) -> Shift | None:
+def _refined(
+    reference: np.ndarray,
+    picture: np.ndarray,
+    box: tuple[int, int, int, int],
+    at: tuple[float, float],
+    blind: tuple[float, float] | None = None,
+    most: float = math.inf,
+) -> Shift | None:
     """Solve gain x picture(y + dy, x + dx) + offset = reference, multiplied by the reference's smoothed slopes and summed.
 
     Slopes of a noisy picture are noisy: squares of them would be too large, steps and errors too small. The slopes of the two pictures have noise of
-    their own each, so that their product is not; smoothing leaves the more of what is there.
+    their own each, so that their product is not; smoothing leaves the more of what is there. With `blind`, only steps square to it are taken.
     """
     from scipy.ndimage import gaussian_filter, shift, spline_filter
 
@@ -188,29 +293,33 @@ def _refined(reference: np.ndarray, picture: np.ndarray, box: tuple[int, int, in
     smooth_y, smooth_x = (gaussian_filter(level, 1.0, order=order)[inner][good] for order in ((1, 0), (0, 1)))
     coefficients = spline_filter(filled, order=3, output=np.float64, mode="mirror")
     dy, dx = at[0] - whole[0], at[1] - whole[1]
+    ways = np.eye(2) if blind is None else np.array([[-blind[1], blind[0]]])
+    smooth = ways @ np.array([smooth_y, smooth_x])
+    m = len(ways)
     for _ in range(_STEPS):
         moved = shift(coefficients, (-dy, -dx), order=3, mode="mirror", prefilter=False)
         seen = moved[inner][good]
-        design = np.column_stack([*(np.gradient(moved, axis=axis)[inner][good] for axis in (0, 1)), seen, np.ones_like(seen)])
-        with_what = np.column_stack([smooth_y, smooth_x, seen, np.ones_like(seen)])
+        slopes = ways @ np.array([np.gradient(moved, axis=axis)[inner][good] for axis in (0, 1)])
+        design = np.column_stack([*slopes, seen, np.ones_like(seen)])
+        with_what = np.column_stack([*smooth, seen, np.ones_like(seen)])
         try:
             inverse = np.linalg.inv(with_what.T @ design)
         except np.linalg.LinAlgError:
             return None
         solved = inverse @ (with_what.T @ goal)
-        gain = float(solved[2])
+        gain = float(solved[m])
         if not math.isfinite(gain) or gain <= 0:
             return None
-        step = np.clip(solved[:2] / gain, -1.0, 1.0)
+        step = np.clip(solved[:m] / gain, -1.0, 1.0) @ ways
         dy, dx = dy + float(step[0]), dx + float(step[1])
         if not (math.isfinite(dy) and math.isfinite(dx)) or max(abs(dy), abs(dx)) > _MARGIN - 1:
             return None
-        left = goal - gain * seen - solved[3]
-        variance = float(left @ left) / max(goal.size - 4, 1)
+        left = goal - gain * seen - solved[m + 1]
+        variance = float(left @ left) / max(goal.size - m - 2, 1)
         spread = inverse @ (with_what.T @ with_what) @ inverse.T * variance
-        errors = np.sqrt(np.maximum(np.diag(spread)[:2], 0.0)) / gain
+        errors = np.sqrt(np.maximum(np.diag(ways.T @ spread[:m, :m] @ ways), 0.0)) / gain
         if (np.abs(step) < np.maximum(1e-4, 0.02 * errors)).all():
-            return Shift(whole[0] + dy, whole[1] + dx, float(errors[0]), float(errors[1]))
+            return Shift(whole[0] + dy, whole[1] + dx, float(errors[0]), float(errors[1]), blind, most if blind else 0.0)
     return None
 
 
