@@ -118,6 +118,38 @@ def test_errors_of_edges_are_calibrated() -> None:
     assert 0.5 < np.std(pulls["gradient"]) < 1.8
 
 
+@pytest.mark.parametrize("method", ["erf", "gradient"])
+@pytest.mark.parametrize(("photons", "band"), [(10.0, 1), (2000.0, 25)])
+def test_noise_is_no_edge(method: str, photons: float, band: int) -> None:
+    """The steepest of sixty places in noise is steep: how many were looked at counts."""
+    chance = np.random.default_rng(9)
+    edge = Edge(line=((0, 0), (60, 0)), method=method)
+    found = [locate(chance.poisson(photons, (61, band)).mean(axis=1), edge) for _ in range(300)]
+    assert sum(np.isfinite(one.position) for one in found) < 3
+
+
+@pytest.mark.parametrize("method", ["erf", "gradient"])
+def test_a_faint_edge_is_found_within_its_error_or_not_at_all(method: str) -> None:
+    chance, x = np.random.default_rng(10), np.arange(61.0)
+    edge, off = Edge(line=((0, 0), (60, 0)), method=method), []
+    for _ in range(200):
+        position = chance.uniform(20, 40)
+        found = locate(chance.poisson(10 + 15 * (1 + erf((x - position) / 2))).astype(float), edge)
+        if np.isfinite(found.position):
+            off.append((found.position - position, found.error))
+    deviation, stated = np.array(off).T
+    assert stated.max() < 8, "an error as large as the window says that nothing was found"
+    assert (np.abs(deviation) > 5).sum() <= 2
+    assert len(off) > 30
+
+
+def test_an_edge_without_blur_lies_between_two_pixels() -> None:
+    values = np.r_[np.zeros(30), np.ones(31)] + 1e-3 * np.random.default_rng(1).standard_normal(61)
+    found = locate(values, Edge(line=((0, 0), (60, 0))))
+    assert 29 <= found.position <= 30
+    assert 0.05 < found.error < 0.5
+
+
 def test_polarity_and_search_choose_among_edges() -> None:
     x = np.arange(101.0)
     values = 1 - 0.5 * (1 + erf((x - 30) / 2)) * 0.4 + 0.5 * (1 + erf((x - 70) / 2)) * 0.3
@@ -297,6 +329,26 @@ def test_a_first_frame_without_light_is_no_reference(tmp_path: Path) -> None:
     np.testing.assert_allclose(seen["drift_y"].values[2:], moves, atol=0.05)
     assert seen["drift_y"].values[2] == 0, "the first with light is the reference"
     assert np.isnan(seen["edge_position"].values[:2]).all()
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("dark", [1, 3, 11])
+def test_the_offset_of_a_camera_is_no_light(dark: int, flat: bool, tmp_path: Path) -> None:
+    """Without a dark 100 counts of offset are 8 % of what pictures with light hold: more than 5 %, and yet no light."""
+    chance = np.random.default_rng(13)
+    moves = np.r_[0.0, np.linspace(0.5, 4, 9)]
+    light = np.broadcast_to(1 - 0.4 * (np.arange(SHAPE[1]) / SHAPE[1] - 0.4) ** 2, SHAPE)
+    offset = 100 + 3 * chance.standard_normal((dark + 1, *SHAPE))
+    pictures = [*offset[:-1], *(100 + chance.poisson(1900 * light * scene(dy)) for dy in moves), offset[-1]]
+    recipe: dict[str, Any] = {"reducer": "imaging", "drift": {}}
+    if flat:
+        tifffile.imwrite(tmp_path / "flat.tif", (1900 * light + 100).astype(np.float32), metadata=None)
+        recipe["flat"] = {"file": "flat.tif"}
+    seen = op.reduce(stack(tmp_path, [one.astype(np.uint16) for one in pictures]), recipe, base=tmp_path)["observables"]
+    low = int(Quality.LOW_COUNTS)
+    assert seen["quality"].values.tolist() == [low] * dark + [0] * 10 + [low]
+    np.testing.assert_allclose(seen["drift_y"].values[dark:-1], moves, atol=0.1)
+    assert np.isnan(seen["drift_y"].values[:dark]).all()
 
 
 def test_a_reference_without_light_gives_way_to_the_first_picture_with_light(tmp_path: Path) -> None:

@@ -35,14 +35,18 @@ class _State:
     correction: Correction
     reference: np.ndarray | None = None
     level: float = math.nan
+    offset: float = 0.0
+    """Counts of the camera without light, as far as frames say: 0 with a dark, which has been subtracted."""
+    drab: bool = False
+    """Whether the reference's counts show nothing but noise."""
     seen: int = 0
     drift: tuple[float, float] = (0.0, 0.0)
     edges: dict[str, float] = field(default_factory=dict)
     first_edges: dict[str, Found] = field(default_factory=dict)
 
-    def begin_again(self, found: Picture) -> None:
-        """Take another picture as the reference."""
-        self.reference, self.level, self.drift = found.values, found.level, (0.0, 0.0)
+    def begin(self, found: Picture, drab: bool) -> None:
+        """Take a picture as the reference."""
+        self.reference, self.level, self.drab, self.drift = found.values, found.level, drab, (0.0, 0.0)
         self.edges, self.first_edges = {}, {}
 
 
@@ -63,7 +67,8 @@ _WHOLE = Region(rows=None, columns=None)
 def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Products:
     """Correct images for dark and flat, and follow drift, regions, edges and thickness in them.
 
-    The first frame of a segment, setup and position that shows something, with at least 5 % of the median light of the first nine, is the reference:
+    The first frame of a segment, setup and position that shows something, with at least 5 % of the median light of the first nine, is the reference
+    (where no dark is given, what frames of nothing but noise count, less than all that show something, is the camera's offset and no light):
     drift is displacement against it, NaN where no match was found or its error exceeds `most`. Where a later frame holds more than twenty times the
     reference's light, that was taken before the shutter opened, and the later one takes its place. Lines and rectangles move with the drift, and
     edges are given in the frame of the reference: position in the picture less drift.
@@ -79,8 +84,8 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
         `observables`: `drift_y`, `drift_x` (px); `edge_position`, `edge_displacement` (px, against the first frame that shows it), `edge_width` (px)
         over `boundary`; `thickness` (px) over `layer`; `displacement`, `layer_thickness` (um) where the pixel size is known; `region_mean`,
         `region_spread` over `region`; `mean` of the whole picture; each with `_errors` of 1 sigma, NaN where a frame cannot give it; `quality` with
-        CORRUPT (could not be read, or shows nothing), LOW_COUNTS (less than 5 % of the reference's light, or at most 1 % of the dark's counts above
-        the dark), SATURATED. `reduced`: small pictures (time, y, x), moved back by the drift, with the same `quality`.
+        CORRUPT (could not be read, or shows nothing), LOW_COUNTS (less than 5 % of the reference's light, nothing but the camera's offset, or at most
+        1 % of the dark's counts above the dark), SATURATED. `reduced`: small pictures (time, y, x), moved back by the drift, with the same `quality`.
 
     Raises
     ------
@@ -108,8 +113,7 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
     least = -math.inf
     if carried.reference is None:  # taken before the shutter opened or the lamp was on, the first frame is no reference
         first = list(islice(pictures, _FIRST))
-        levels = [one.level for one in first if not isinstance(one, OperandoError) and np.isfinite(one.level)]
-        least = _DARK * float(np.median(levels)) if levels and np.median(levels) > 0 else least
+        carried.offset, least = _without_light([one for one in first if isinstance(one, Picture) and np.isfinite(one.level)], correction)
         pictures = chain(first, pictures)
     for k, found in enumerate(pictures):
         if isinstance(found, OperandoError):
@@ -122,15 +126,18 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
             empty += 1
             quality[k] |= int(Quality.CORRUPT)
             continue
-        if found.level <= correction.floor or found.level < (_DARK * carried.level if np.isfinite(carried.level) else least):
+        above = found.level - carried.offset
+        if found.level <= correction.floor or above < (_DARK * (carried.level - carried.offset) if np.isfinite(carried.level) else least):
             quality[k] |= int(Quality.LOW_COUNTS)
         elif carried.reference is None and found.level > 0:
-            carried.reference, carried.level = found.values, found.level
-        elif _DARK * found.level > carried.level and found.saturated <= _SATURATED:
+            carried.begin(found, _holds_noise_alone(found, correction))
+        elif found.saturated <= _SATURATED and _gives_way(carried, found):
             early = np.arange(n) < k
             quality[early & np.isfinite(rows["level"])] |= int(Quality.LOW_COUNTS)
             _withdraw(early, rows, previews, lost)
-            carried.begin_again(found)
+            if correction.dark is None and carried.drab:
+                carried.offset = carried.level
+            carried.begin(found, _holds_noise_alone(found, correction))
             late = carried.seen
         dark = bool(quality[k] & int(Quality.LOW_COUNTS))
         moved = _one(k, found, recipe, carried, rows, dark)
@@ -165,6 +172,36 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
         attrs={"pixels_per_block": factor} | ({"pixel_size": list(size), "pixel_size_units": "um"} if size else {}),
     )
     return Products({"observables": observables, "reduced": reduced}, state=carried, messages=messages)
+
+
+def _without_light(first: list[Picture], correction: Correction) -> tuple[float, float]:
+    """Say of the first pictures what the camera counts without light, and the least counts above that that are light.
+
+    A camera adds an offset to every pixel, and where no dark is given it looks like light: 100 counts are 8 % of a picture of 1280. A picture of
+    nothing but noise, darker than all that show something, was taken without light, and its level is the offset.
+    """
+    drab = [one.level for one in first if correction.dark is None and _holds_noise_alone(one, correction)]
+    shown = [one.level for one in first if one.level not in drab]
+    if drab and shown and max(drab) < min(shown):
+        offset = float(np.median(drab))
+        return offset, max(_DARK * (float(np.median(shown)) - offset), 1.001 * (max(drab) - offset))
+    middle = float(np.median([one.level for one in first])) if first else 0.0
+    return 0.0, _DARK * middle if middle > 0 else -math.inf
+
+
+def _gives_way(carried: _State, found: Picture) -> bool:
+    """Say whether the reference was taken without light: another has twenty times its light, or twice its counts and shows more than noise."""
+    if _DARK * (found.level - carried.offset) > carried.level - carried.offset:
+        return True
+    correction = carried.correction
+    return carried.drab and correction.dark is None and found.level > 2 * carried.level and not _holds_noise_alone(found, correction)
+
+
+def _holds_noise_alone(found: Picture, correction: Correction) -> bool:
+    """Say whether the counts of a picture, as they were before flat and logarithm, show nothing but noise."""
+    counts = np.exp(-found.values) if correction.quantity == "optical_density" else found.values
+    counts = counts if correction.flat is None else counts * correction.flat
+    return _shows_noise_alone(counts, region_mean(counts, _WHOLE, (0.0, 0.0))[1])
 
 
 def _withdraw(which: np.ndarray, rows: dict[str, np.ndarray], previews: np.ndarray, lost: np.ndarray) -> None:
