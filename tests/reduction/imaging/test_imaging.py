@@ -80,6 +80,36 @@ def test_nothing_to_hold_on_to() -> None:
     assert not register(scene(), np.full(SHAPE, np.nan), (20, 70, 20, 90), guess=(0.0, 0.0), most=10.0).found
 
 
+@pytest.mark.parametrize(("photons", "contrast", "pattern"), [(500, 0.1, 0.05), (2000, 0.1, 0.05), (2000, 0.4, 0.02), (2000, 1.0, 0.0)])
+def test_a_pattern_on_the_detector_is_no_match(photons: float, contrast: float, pattern: float) -> None:
+    """Pixels that answer unlike, or a flat's noise, match at 0 whatever the picture's displacement."""
+    chance = np.random.default_rng(21)
+    answer = 1 + pattern * chance.standard_normal(SHAPE)
+
+    def take(dy: float, dx: float) -> np.ndarray:
+        return chance.poisson(photons * answer * (1 + contrast * (scene(dy, dx) - 0.6))).astype(float)
+
+    reference, off, told = take(0, 0), [], 0
+    for _ in range(20):
+        true = chance.uniform(-2.5, 2.5, 2)
+        found = register(reference, take(*true), (0, 90, 0, 110), guess=(0.0, 0.0), most=20.0)
+        told += found.pattern
+        if found.found:
+            off += [(found.dy - true[0], found.dy_error), (found.dx - true[1], found.dx_error)]
+    assert all(abs(deviation) < 4 * error for deviation, error in off)
+    assert told == 0 if pattern == 0 else told > 2
+    assert len(off) == 40 if pattern < 0.05 else True
+
+
+def test_noise_of_a_flat_is_told(tmp_path: Path) -> None:
+    chance = np.random.default_rng(22)
+    light = [1 + 0.3 * (scene(dy, 0.0) - 0.6) for dy in (0.0, 1.2, 1.8)]
+    tifffile.imwrite(tmp_path / "flat.tif", counted(np.ones(SHAPE), chance, 500), metadata=None)
+    ds, flat = stack(tmp_path, [counted(one, chance, 500) for one in light]), {"file": "flat.tif"}
+    with pytest.warns(UserWarning, match=r"stays on the detector pulls the drift of \d frames? to 0 .* average more frames in flat:"):
+        op.reduce(ds, {"reducer": "imaging", "drift": {}, "flat": flat}, base=tmp_path)
+
+
 def test_dead_pixels_do_not_move() -> None:
     reference, seen = scene(), scene(2.3, -1.6)
     bad = np.random.default_rng(5).random(SHAPE) < 0.02

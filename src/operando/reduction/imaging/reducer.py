@@ -76,7 +76,8 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
     How far layers moved along themselves cannot be seen: drift along a direction in which the pictures show only noise is NaN, and regions, lines
     and small pictures move by what is known, 0 along the layers. Where layers run so far aslant that what they may have moved along them (anything
     up to `most`) makes 1 px or more (1 sigma) of both drifts, both are NaN; edges whose lines cross the layers squarely are followed all the same.
-    A message says of how many frames.
+    A message says of how many frames. Noise of a flat of few frames, and pixels that answer unlike where there is no flat, stay where they are and
+    pull the drift to 0: where they have part in the match that is in its error, where they are most of it drift is NaN, and a message says so.
 
     Returns
     -------
@@ -106,7 +107,7 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
     previews = np.full((n, shape[0] // factor, shape[1] // factor), np.nan, np.float32)
     quality = np.asarray(frames["quality"].values if "quality" in frames.coords else np.zeros(n), np.int32).copy()
     errors: list[OperandoError] = []
-    empty, drab = 0, True
+    empty, held, drab = 0, 0, True
     lost = np.zeros(n, bool)
     unseen: Counter[tuple[str, ...]] = Counter()
     pictures = iter(correction.pictures(frames, int(told.get("workers") or 1)))
@@ -145,11 +146,17 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
         lost[k] = recipe.drift is not None and not moved.found and not dark
         offset = (moved.dy, moved.dx) if moved.found else None if recipe.drift is not None else (0.0, 0.0)
         previews[k] = small(found.values, factor, offset) if offset is not None else np.nan
+        held += moved.pattern
         if moved.blind is not None:
             unseen[tuple(word for word, way in _WAYS if math.isnan(moved.along(*way)[0]))] += 1
     if len(errors) == n and carried.reference is None:
         raise errors[0]
     messages = _messages(errors, empty, int(lost.sum()), unseen, recipe, rows)
+    if held:
+        messages.append(
+            f"a pattern that stays on the detector pulls the drift of {held} frame{'s' if held > 1 else ''} to 0 (larger errors, or NaN): "
+            + ("average more frames in flat:, its noise is in every picture" if recipe.flat else "name a flat:, pixels answer unlike")
+        )
     if drab and carried.seen == 0 and len(errors) + empty < n:
         messages.append(f"{'the frame shows' if n == 1 else f'the first {n} frames show'} nothing but noise: taken without light, or of nothing?")
     carried.seen += n
