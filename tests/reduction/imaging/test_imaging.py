@@ -16,8 +16,8 @@ from scipy.special import erf
 import operando as op
 from operando.contract import ConfigError, LoaderError, OperandoError, Quality
 from operando.reduction.imaging.edges import locate, profile
-from operando.reduction.imaging.pictures import pixel_noise, region_mean
-from operando.reduction.imaging.recipe import Edge, Region
+from operando.reduction.imaging.pictures import Correction, pixel_noise, region_mean
+from operando.reduction.imaging.recipe import Edge, Imaging, Region
 from operando.reduction.imaging.registration import Shift, register
 
 SHAPE = (90, 110)
@@ -507,6 +507,22 @@ def test_saturation_is_flagged(tmp_path: Path) -> None:
     over[:10] = 65535
     out = op.reduce(stack(tmp_path, [bright, over]), {"reducer": "imaging"})["observables"]
     assert out["quality"].values.tolist() == [0, int(Quality.SATURATED)]
+
+
+@pytest.mark.parametrize(("bits", "unit"), [(10, 1), (12, 1), (14, 1), (12, 16), (14, 4)])
+def test_cameras_of_fewer_bits_saturate_below_the_largest_number(bits: int, unit: int, tmp_path: Path) -> None:
+    chance = np.random.default_rng(15)
+    top = 2**bits - 1
+    light = chance.normal(0.9 * top, 0.04 * top, SHAPE)
+    clipped = np.clip(light, 0, top)
+    below = np.clip(light, 0, None) * (top - 1) / light.max()
+    ends_there = clipped.copy()
+    ends_there[light > top] = 0.9 * top
+    ends_there[0, :3], ends_there[1, :5] = top, top - 1
+    pictures = [(unit * np.round(one).astype(int)).astype(np.uint16) for one in (clipped, below, ends_there)]
+    seen = [Correction(stack(tmp_path, pictures), Imaging(), None).picture(one, 1.0).saturated for one in pictures]
+    assert seen[0] > 1e-3
+    assert seen[1:] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(
