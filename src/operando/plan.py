@@ -150,6 +150,7 @@ def readings(config: BeamtimeConfig) -> list[Reading]:
                 check_options(loader, settings["options"], GENERAL_SOURCE_KEYS, file=f"{config.path} (source {source_name})")
                 settings["options"], settings["beside"] = _with_files(settings["options"], base, loader)
                 files, absent = _files_of(settings["files"], base)
+                settings["times"] = settings["times"].among(files)
             except ConfigError as error:
                 error.file = error.file or f"{config.path} (cell {cell}, series {name})"
                 if str(error) not in [str(p) for p in problems]:

@@ -101,7 +101,7 @@ class Case:
         """Read the file through the loader layer, anew."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return load_file(self.found, Path(self.path), self.options, FileTimes(**self.times))
+            return load_file(self.found, Path(self.path), self.options, FileTimes(**self.times).among([Path(self.path)]))
 
     @functools.cached_property
     def series(self) -> list[xr.Dataset]:

@@ -106,6 +106,19 @@ def test_an_option_set_to_zero_counts(tmp_path: Path, read_files: list[str]) -> 
     assert xrd(build(tmp_path, settings + ", first_frame: 0")).time.values[0] == np.datetime64("2026-06-03T08:01:15", "ns")
 
 
+def test_frames_that_are_numbered_from_0_count_from_0(tmp_path: Path) -> None:
+    settings = 'start: "2026-06-03T10:00:00", period: 60 s'
+    pattern(tmp_path / "a_001.xye")
+    assert xrd(build(tmp_path, settings)).time.values[0] == np.datetime64("2026-06-03T08:00:15", "ns")
+    pattern(tmp_path / "a_000.xye")
+    times = xrd(build(tmp_path, settings)).time.values
+    np.testing.assert_array_equal(times, np.array(["2026-06-03T08:00:15", "2026-06-03T08:01:15"], "datetime64[ns]"))
+    for path in tmp_path.glob("*.xye"):
+        path.unlink()
+    pattern(tmp_path / "alone.xye")
+    assert np.datetime64("2026-06-03T08:00:15", "ns") in xrd(build(tmp_path, settings)).time.values
+
+
 def test_frames_of_vanished_files_survive_any_edit_and_files_that_were_moved_are_not_doubled(tmp_path: Path) -> None:
     for k in range(6):
         pattern(tmp_path / f"20260603T10{k:02d}00_{k:04d}.xye", peak=k)

@@ -448,3 +448,18 @@ def test_another_format(module: Any, tmp_path: Path) -> None:
     path.write_text("1 2 3\n")
     with pytest.raises(LoaderError):
         module.load(path)
+
+
+def test_pictures_in_files_of_their_own_count_from_their_first(tmp_path: Path) -> None:
+    times = {"loader": "tiff-stack", "start": "2024-05-06T08:00:00", "period": "60 s", "timezone": "UTC"}
+    picture = np.full((20, 30), 7, np.uint16)
+    for name in ("f_000", "f_001", "f_002", "g_1", "g_2", "alone", "one", "another"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", picture, metadata=None)
+    begin = np.datetime64("2024-05-06T08:00:00", "ns") + np.arange(3) * np.timedelta64(60, "s")
+    np.testing.assert_array_equal(op.load(tmp_path / "f_*.tif", **times).time.values, begin)
+    np.testing.assert_array_equal(op.load(tmp_path / "g_*.tif", **times).time.values, begin[:2])
+    assert op.load(tmp_path / "g_2.tif", **times).time.values[0] == begin[1]
+    assert op.load(tmp_path / "f_*.tif", first_frame=1, **times).time.values[0] == begin[0] - np.timedelta64(60, "s"), "what is written counts"
+    assert op.load(tmp_path / "alone.tif", **times).time.values[0] == begin[0], "the only one is the first"
+    with pytest.raises(LoaderError, match=r"needs a frame number[\s\S]*one of several"):
+        op.load([tmp_path / "one.tif", tmp_path / "another.tif"], **times)

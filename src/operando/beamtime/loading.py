@@ -52,7 +52,7 @@ def load(files: str | Path, loader: str, *, timezone: str | None = None, where: 
     --------
     >>> xas = op.load("xas/*.txt", "xas-columns", preset="soleil-rock", timezone="Europe/Paris")   # doctest: +SKIP
     """
-    times = {k: options.pop(k) for k in list(options) if k in FileTimes.__dataclass_fields__ and k != "base"}
+    times = {k: options.pop(k) for k in list(options) if k in FileTimes.__dataclass_fields__ and k not in ("base", "alone")}
     for name in ("exposure", "period", "time_uncertainty"):
         if isinstance(times.get(name), str):
             times[name] = quantity(times[name], "s")
@@ -60,8 +60,10 @@ def load(files: str | Path, loader: str, *, timezone: str | None = None, where: 
     where = dict(where or {})
     technique = where.pop("technique", None)
     found: list[xr.Dataset] = []
-    for path in expand(files):
-        for ds in load_file(chosen, path, options, FileTimes(**times, base=Path())):
+    paths = expand(files)
+    placed = FileTimes(**times, base=Path()).among(paths)
+    for path in paths:
+        for ds in load_file(chosen, path, options, placed):
             if technique in (None, ds.attrs["technique"]):
                 ds = select(ds, where)
                 if ds.sizes["time"]:

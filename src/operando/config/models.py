@@ -146,7 +146,7 @@ class _Times(_Strict):
     start: Stamp | None = Field(default=None, description="stamp of the first frame, for files that hold none")
     exposure: Duration | None = Field(default=None, description="seconds each frame lasts, for files that do not say")
     period: Period | None = Field(default=None, description="seconds between frames that are only numbered")
-    first_frame: int | None = Field(default=None, description="number of the frame taken at start:")
+    first_frame: int | None = Field(default=None, description="number of the frame taken at start:; default: 1, or 0 where a file has the number 0")
     name_pattern: str | None = Field(default=None, description="what file names say, for example {cell}_{time:%Y%m%dT%H%M%S}_{frame:05d}")
     times_from: TimesFrom | None = Field(default=None, description="a log table with the times")
     mtime: bool = Field(default=False, description="allow the files' modification times (uncertain, flagged)")

@@ -7,8 +7,8 @@ import datetime as dt
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +196,7 @@ class FileTimes:
     period
         Seconds between frames that are only numbered.
     first_frame
-        Number of the frame taken at `start`.
+        Number of the frame taken at `start`: 1, or 0 where one of the source's files has the number 0 (`among`).
     name_pattern
         See `NamePattern`.
     times_from
@@ -210,6 +210,8 @@ class FileTimes:
         Seconds (1 sigma); the loader's own statement by default.
     timeless
         True for files whose times play no part (a flat field): that they hold none is no error.
+    alone
+        Whether the file is the only one of its source: without a number it is the first.
     """
 
     start: str | None = None
@@ -223,6 +225,28 @@ class FileTimes:
     time_uncertainty: float | None = None
     base: Path = Path()
     timeless: bool = False
+    alone: bool = False
+
+    def among(self, paths: Sequence[Path]) -> FileTimes:
+        """Say from which number frames count, and whether a file needs none, by the names of all files of a source."""
+        if self.period is None or self.first_frame is not None:
+            return self
+        numbers = {self._number(path) for path in paths}
+        if 0 in numbers:
+            return replace(self, first_frame=0)
+        return replace(self, alone=True) if numbers == {None} and len(paths) == 1 else self
+
+    def _number(self, path: Path) -> int | None:
+        """Read the number of a file's frame from its name."""
+        if self.name_pattern:
+            try:
+                frame = self._pattern.read(path)[1].get("frame")
+            except (ConfigError, LoaderError):  # told when the file is read
+                return None
+            if frame is not None:
+                return int(frame)
+        digits = re.findall(r"\d+", path.stem)
+        return int(digits[-1]) if digits else None
 
     def apply(self, ds: xr.Dataset, path: Path) -> xr.Dataset:
         """Give a series as its loader returned it the times and name fields these options say.
@@ -396,12 +420,15 @@ class FileTimes:
         if np.ndim(number) == 0:
             number = np.full(ds.sizes["time"], number)
         elif ds.sizes["time"] == 1 and "frame" not in ds.coords:
-            digits = re.findall(r"\d+", path.stem)
-            if not digits:
+            named = self._number(path)
+            if named is None and not self.alone:
                 raise LoaderError(
-                    "period: needs a frame number", file=path, found=path.name, expected="a number in the name, or {frame} in name_pattern"
+                    "period: needs a frame number",
+                    file=path,
+                    found=f"{path.name}, one of several files",
+                    expected="a number in the name, or {frame} in name_pattern",
                 )
-            number = np.array([int(digits[-1])])
+            number = np.array([1 if named is None else named])
         first = self.first_frame if self.first_frame is not None else (1 if "frame" in ds.coords or ds.sizes["time"] == 1 else 0)
         elapsed = (np.asarray(number, float) - first) * self.period
         exposure = np.nan_to_num(ds["exposure"].values)

@@ -16,8 +16,8 @@ from scipy.special import erf
 import operando as op
 from operando.contract import ConfigError, LoaderError, OperandoError, Quality
 from operando.reduction.imaging.edges import locate, profile
-from operando.reduction.imaging.pictures import pixel_noise, region_mean
-from operando.reduction.imaging.recipe import Edge, Region
+from operando.reduction.imaging.pictures import Correction, pixel_noise, region_mean
+from operando.reduction.imaging.recipe import Edge, Imaging, Region
 from operando.reduction.imaging.registration import Shift, register
 
 SHAPE = (90, 110)
@@ -80,6 +80,36 @@ def test_nothing_to_hold_on_to() -> None:
     assert not register(scene(), np.full(SHAPE, np.nan), (20, 70, 20, 90), guess=(0.0, 0.0), most=10.0).found
 
 
+@pytest.mark.parametrize(("photons", "contrast", "pattern"), [(500, 0.1, 0.05), (2000, 0.1, 0.05), (2000, 0.4, 0.02), (2000, 1.0, 0.0)])
+def test_a_pattern_on_the_detector_is_no_match(photons: float, contrast: float, pattern: float) -> None:
+    """Pixels that answer unlike, or a flat's noise, match at 0 whatever the picture's displacement."""
+    chance = np.random.default_rng(21)
+    answer = 1 + pattern * chance.standard_normal(SHAPE)
+
+    def take(dy: float, dx: float) -> np.ndarray:
+        return chance.poisson(photons * answer * (1 + contrast * (scene(dy, dx) - 0.6))).astype(float)
+
+    reference, off, told = take(0, 0), [], 0
+    for _ in range(20):
+        true = chance.uniform(-2.5, 2.5, 2)
+        found = register(reference, take(*true), (0, 90, 0, 110), guess=(0.0, 0.0), most=20.0)
+        told += found.pattern
+        if found.found:
+            off += [(found.dy - true[0], found.dy_error), (found.dx - true[1], found.dx_error)]
+    assert all(abs(deviation) < 4 * error for deviation, error in off)
+    assert told == 0 if pattern == 0 else told > 2
+    assert len(off) == 40 if pattern < 0.05 else True
+
+
+def test_noise_of_a_flat_is_told(tmp_path: Path) -> None:
+    chance = np.random.default_rng(22)
+    light = [1 + 0.3 * (scene(dy, 0.0) - 0.6) for dy in (0.0, 1.2, 1.8)]
+    tifffile.imwrite(tmp_path / "flat.tif", counted(np.ones(SHAPE), chance, 500), metadata=None)
+    ds, flat = stack(tmp_path, [counted(one, chance, 500) for one in light]), {"file": "flat.tif"}
+    with pytest.warns(UserWarning, match=r"stays on the detector pulls the drift of \d frames? to 0 .* average more frames in flat:"):
+        op.reduce(ds, {"reducer": "imaging", "drift": {}, "flat": flat}, base=tmp_path)
+
+
 def test_dead_pixels_do_not_move() -> None:
     reference, seen = scene(), scene(2.3, -1.6)
     bad = np.random.default_rng(5).random(SHAPE) < 0.02
@@ -116,6 +146,38 @@ def test_errors_of_edges_are_calibrated() -> None:
             pulls[method].append((found.position - position) / found.error)
     assert 0.6 < np.std(pulls["erf"]) < 1.3
     assert 0.5 < np.std(pulls["gradient"]) < 1.8
+
+
+@pytest.mark.parametrize("method", ["erf", "gradient"])
+@pytest.mark.parametrize(("photons", "band"), [(10.0, 1), (2000.0, 25)])
+def test_noise_is_no_edge(method: str, photons: float, band: int) -> None:
+    """The steepest of sixty places in noise is steep: how many were looked at counts."""
+    chance = np.random.default_rng(9)
+    edge = Edge(line=((0, 0), (60, 0)), method=method)
+    found = [locate(chance.poisson(photons, (61, band)).mean(axis=1), edge) for _ in range(300)]
+    assert sum(np.isfinite(one.position) for one in found) < 3
+
+
+@pytest.mark.parametrize("method", ["erf", "gradient"])
+def test_a_faint_edge_is_found_within_its_error_or_not_at_all(method: str) -> None:
+    chance, x = np.random.default_rng(10), np.arange(61.0)
+    edge, off = Edge(line=((0, 0), (60, 0)), method=method), []
+    for _ in range(200):
+        position = chance.uniform(20, 40)
+        found = locate(chance.poisson(10 + 15 * (1 + erf((x - position) / 2))).astype(float), edge)
+        if np.isfinite(found.position):
+            off.append((found.position - position, found.error))
+    deviation, stated = np.array(off).T
+    assert stated.max() < 8, "an error as large as the window says that nothing was found"
+    assert (np.abs(deviation) > 5).sum() <= 2
+    assert len(off) > 30
+
+
+def test_an_edge_without_blur_lies_between_two_pixels() -> None:
+    values = np.r_[np.zeros(30), np.ones(31)] + 1e-3 * np.random.default_rng(1).standard_normal(61)
+    found = locate(values, Edge(line=((0, 0), (60, 0))))
+    assert 29 <= found.position <= 30
+    assert 0.05 < found.error < 0.5
 
 
 def test_polarity_and_search_choose_among_edges() -> None:
@@ -299,6 +361,26 @@ def test_a_first_frame_without_light_is_no_reference(tmp_path: Path) -> None:
     assert np.isnan(seen["edge_position"].values[:2]).all()
 
 
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("dark", [1, 3, 11])
+def test_the_offset_of_a_camera_is_no_light(dark: int, flat: bool, tmp_path: Path) -> None:
+    """Without a dark 100 counts of offset are 8 % of what pictures with light hold: more than 5 %, and yet no light."""
+    chance = np.random.default_rng(13)
+    moves = np.r_[0.0, np.linspace(0.5, 4, 9)]
+    light = np.broadcast_to(1 - 0.4 * (np.arange(SHAPE[1]) / SHAPE[1] - 0.4) ** 2, SHAPE)
+    offset = 100 + 3 * chance.standard_normal((dark + 1, *SHAPE))
+    pictures = [*offset[:-1], *(100 + chance.poisson(1900 * light * scene(dy)) for dy in moves), offset[-1]]
+    recipe: dict[str, Any] = {"reducer": "imaging", "drift": {}}
+    if flat:
+        tifffile.imwrite(tmp_path / "flat.tif", (1900 * light + 100).astype(np.float32), metadata=None)
+        recipe["flat"] = {"file": "flat.tif"}
+    seen = op.reduce(stack(tmp_path, [one.astype(np.uint16) for one in pictures]), recipe, base=tmp_path)["observables"]
+    low = int(Quality.LOW_COUNTS)
+    assert seen["quality"].values.tolist() == [low] * dark + [0] * 10 + [low]
+    np.testing.assert_allclose(seen["drift_y"].values[dark:-1], moves, atol=0.1)
+    assert np.isnan(seen["drift_y"].values[:dark]).all()
+
+
 def test_a_reference_without_light_gives_way_to_the_first_picture_with_light(tmp_path: Path) -> None:
     """More dark pictures than are looked at in advance: when the shutter opens everything begins anew."""
     chance = np.random.default_rng(5)
@@ -335,22 +417,88 @@ def test_a_stack_without_any_light_says_so(tmp_path: Path) -> None:
     assert (out["observables"]["quality"].values == 0).all(), "without a dark nobody knows"
 
 
-def test_a_match_with_an_error_beyond_most_is_none(tmp_path: Path) -> None:
-    """A layer shows nothing along its columns: what is found there is chance, and its error says so."""
-    chance = np.random.default_rng(0)
-    pictures = [(step(at) + 0.01 * chance.standard_normal(SHAPE)).astype(np.float32) for at in (40.0, 40.3)]
-    stacked = stack(tmp_path, pictures)
-    wide = op.reduce(stacked, {"reducer": "imaging", "drift": {"most": 20}})["observables"]
-    assert np.hypot(wide["drift_y"].values[1], wide["drift_x"].values[1]) < 1, "the displacement alone would be believed"
-    assert wide["drift_x_errors"].values[1] > 1
-    with pytest.warns(UserWarning, match="drift of 1 frame was not found and is NaN"):
-        seen = op.reduce(stacked, {"reducer": "imaging", "drift": {"most": 1}})["observables"]
-    assert np.isfinite(seen["drift_y"].values).tolist() == [True, False]
-    assert np.isfinite(seen["drift_x_errors"].values).tolist() == [True, False]
+def test_an_error_beyond_most_is_no_match() -> None:
     assert not Shift(0.1, 0.1, 2.1, 0.3).within(2.0)
     assert not Shift(0.1, 0.1, 0.3, 2.1).within(2.0)
     assert not Shift(1.9, 1.9, 0.3, 0.3).within(2.0)
     assert Shift(1.9, 0.1, 0.3, 1.9).within(2.0)
+
+
+def layers(dy: float = 0.0, slant: float = 0.0, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """Layers that differ down the rows; with `slant` they rise by so much per column."""
+    y = np.arange(shape[0])[:, None] - dy + slant * np.arange(shape[1])[None, :]
+    out = np.full(shape, 0.5)
+    for row, height in ((20, 0.4), (45, -0.3), (62, 0.5), (130, -0.4)):
+        out = out + height * 0.5 * (1 + erf((y - row) / 2.0))
+    return out
+
+
+@pytest.mark.parametrize("photons", [200.0, 2000.0])
+def test_drift_along_layers_cannot_be_known(photons: float) -> None:
+    """The aperture problem: along layers noise alone is matched, and what it says of drift is chance."""
+    chance = np.random.default_rng(1)
+    reference = chance.poisson(photons * layers()).astype(float)
+    for _ in range(12):
+        true = chance.uniform(-5, 5)
+        found = register(reference, chance.poisson(photons * layers(true)).astype(float), (0, 90, 0, 110), guess=(0.0, 0.0), most=20.0)
+        assert found.found
+        assert np.isnan(found.along(0.0, 1.0)).all()
+        dy, error = found.along(1.0, 0.0)
+        assert abs(dy - true) < min(4 * error, 0.1), "across them it is as well known as ever"
+        assert error < 0.2
+        turned = register(reference.T, chance.poisson(photons * layers(true).T).astype(float), (0, 110, 0, 90), guess=(0.0, 0.0), most=20.0)
+        assert np.isnan(turned.along(1.0, 0.0)).all()
+        assert turned.along(0.0, 1.0)[0] == pytest.approx(true, abs=0.1)
+
+
+@pytest.mark.parametrize("slant", [0.02, 1.0])
+def test_drift_of_slanting_layers_is_known_across_them(slant: float) -> None:
+    chance = np.random.default_rng(2)
+    reference = chance.poisson(2000 * layers(slant=slant)).astype(float)
+    across = np.array([1.0, slant]) / np.hypot(1, slant)
+    for _ in range(6):
+        true = chance.uniform(-4, 4, 2)
+        seen = chance.poisson(2000 * layers(true[0] + slant * true[1], slant)).astype(float)  # moved by both
+        found = register(reference, seen, (0, 90, 0, 110), guess=(0.0, 0.0), most=20.0)
+        moved, error = found.along(*across)
+        assert abs(moved - true @ across) < 4 * error + 0.02
+        assert error < 0.2
+        dy, error = found.along(1.0, 0.0)
+        assert np.isnan(found.along(0.0, 1.0)[0])
+        if slant < 0.1:
+            assert abs(dy - true[0]) < 2 * error, "what the layers may have moved along themselves is in the error"
+        else:
+            assert np.isnan(dy)
+
+
+def test_what_layers_show_is_used_and_the_rest_is_said(tmp_path: Path) -> None:
+    chance = np.random.default_rng(3)
+    moves = [0.0, 1.4, -2.3, 3.2]
+    ds = stack(tmp_path, [counted(layers(dy), chance, 2000) for dy in moves])
+    recipe = {
+        "reducer": "imaging",
+        "drift": {},
+        "regions": {"between": {"rows": [26, 39]}},
+        "edges": {"top": {"line": [[12, 55], [28, 55]], "width": 60}, "sideways": {"line": [[20, 40], [20, 70]], "width": 3}},
+    }
+    with (
+        pytest.warns(UserWarning, match=r"along the columns \(drift_x\) of 3 frames cannot be known and is NaN: the picture shows nothing along it"),
+        pytest.warns(UserWarning, match="the edge sideways was found in none"),
+    ):
+        out = op.reduce(ds, recipe)
+    seen = out["observables"]
+    np.testing.assert_allclose(seen["drift_y"], moves, atol=0.05)
+    assert np.isfinite(seen["drift_x"].values).tolist() == [True, False, False, False], "the reference is not displaced against itself"
+    np.testing.assert_allclose(seen["edge_position"].sel(boundary="top"), 20.0, atol=0.1)
+    np.testing.assert_allclose(seen["region_mean"], 2000 * 0.9, rtol=0.01)
+    assert np.isfinite(out["reduced"]["intensity"].values[:, 5:-5, 1:-1]).all(), "small pictures move down the rows alone"
+
+    aslant = stack(tmp_path, [counted(layers(dy, 1.0), chance, 2000) for dy in moves], "b.tif")
+    line = [[23, 23], [39, 39]]  # squarely across the layer where row + column = 62
+    with pytest.warns(UserWarning, match="drift of 3 frames cannot be known and is NaN: the picture shows nothing but layers that run aslant"):
+        seen = op.reduce(aslant, {"reducer": "imaging", "drift": {}, "edges": {"e": {"line": line, "width": 9}}})["observables"]
+    assert np.isnan(seen["drift_y"].values[1:]).all()
+    np.testing.assert_allclose(seen["edge_displacement"], 0.0, atol=0.2)
 
 
 def test_saturation_is_flagged(tmp_path: Path) -> None:
@@ -359,6 +507,22 @@ def test_saturation_is_flagged(tmp_path: Path) -> None:
     over[:10] = 65535
     out = op.reduce(stack(tmp_path, [bright, over]), {"reducer": "imaging"})["observables"]
     assert out["quality"].values.tolist() == [0, int(Quality.SATURATED)]
+
+
+@pytest.mark.parametrize(("bits", "unit"), [(10, 1), (12, 1), (14, 1), (12, 16), (14, 4)])
+def test_cameras_of_fewer_bits_saturate_below_the_largest_number(bits: int, unit: int, tmp_path: Path) -> None:
+    chance = np.random.default_rng(15)
+    top = 2**bits - 1
+    light = chance.normal(0.9 * top, 0.04 * top, SHAPE)
+    clipped = np.clip(light, 0, top)
+    below = np.clip(light, 0, None) * (top - 1) / light.max()
+    ends_there = clipped.copy()
+    ends_there[light > top] = 0.9 * top
+    ends_there[0, :3], ends_there[1, :5] = top, top - 1
+    pictures = [(unit * np.round(one).astype(int)).astype(np.uint16) for one in (clipped, below, ends_there)]
+    seen = [Correction(stack(tmp_path, pictures), Imaging(), None).picture(one, 1.0).saturated for one in pictures]
+    assert seen[0] > 1e-3
+    assert seen[1:] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(

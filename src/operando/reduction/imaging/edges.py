@@ -10,8 +10,9 @@ import numpy as np
 from operando.reduction.imaging.recipe import Edge
 
 _SMOOTH = 1.0  # px; of the slopes among which the edge is looked for
-_SIGNIFICANT = 4.0
-"""A step below so many of its standard errors is none."""
+_FALSE_ALARMS = 0.002
+"""Part of the profiles of nothing but noise in which an edge may be found, wherever it is looked for."""
+_LEAST, _SHARP = 0.05, 0.25  # px; least blur that is fitted, and below which hardly a value lies on the step
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def locate(values: np.ndarray, edge: Edge, near: float | None = None) -> Found:
     Returns
     -------
     Found
-        Position in px from the profile's begin.
+        Position in px from the profile's begin; NaN where noise alone may look like it (once in 500 profiles).
     """
     from scipy.ndimage import gaussian_filter1d
 
@@ -81,19 +82,23 @@ def locate(values: np.ndarray, edge: Edge, near: float | None = None) -> Found:
     signed = np.where(good, signed, -np.inf)
     if near is not None and edge.search is not None:
         signed = np.where(np.abs(x - near) <= edge.search, signed, -np.inf)
-    top = int(np.argmax(signed))
+    top, places = int(np.argmax(signed)), int(np.isfinite(signed).sum())
     if not signed[top] > 0:
         return NONE
     inside = good & (np.abs(x - top) <= edge.window)
     if inside.sum() < 7:
         return NONE
     if edge.method == "erf":
-        return _blurred_step(x[inside], values[inside], float(top), float(np.sign(slope[top])))
-    return _steepest(filled, top, values, inside)
+        return _blurred_step(x[inside], values[inside], float(top), float(np.sign(slope[top])), places)
+    return _steepest(filled, top, values, places)
 
 
-def _blurred_step(x: np.ndarray, y: np.ndarray, top: float, sign: float) -> Found:
-    """Fit below + step (1 + erf((x - position) / (sqrt(2) width))) / 2 by least squares, to where the profile is undisturbed."""
+def _blurred_step(x: np.ndarray, y: np.ndarray, top: float, sign: float, places: int) -> Found:
+    """Fit below + step (1 + erf((x - position) / (sqrt(2) width))) / 2 by least squares, to where the profile is undisturbed.
+
+    A step that noise alone makes somewhere among the places looked at is none, nor is one whose place is not known to within that part. One that
+    lies between two values, without any blur, is anywhere between them: 1 px / sqrt(12).
+    """
     from scipy.optimize import least_squares
     from scipy.special import erf
 
@@ -110,16 +115,22 @@ def _blurred_step(x: np.ndarray, y: np.ndarray, top: float, sign: float) -> Foun
         return np.column_stack([np.ones_like(x), 0.5 * (1 + erf(u / root)), -bell, -bell * u])
 
     low, high = (y.min(), y.max()) if sign > 0 else (y.max(), y.min())
-    bounds = ([-np.inf, -np.inf, x[0], 0.05], [np.inf, np.inf, x[-1], float(x[-1] - x[0])])
+    bounds = ([-np.inf, -np.inf, x[0], _LEAST], [np.inf, np.inf, x[-1], float(x[-1] - x[0])])
     try:
         fit = least_squares(model, [low, high - low, min(max(top, x[0]), x[-1]), 1.5], slopes, bounds=bounds, x_scale=[1, 1, 1, 1], max_nfev=60)
-        inverse = np.linalg.inv(fit.jac.T @ fit.jac)
+        sharp = fit.x[3] < _SHARP  # values say nothing of where it is between two of them, nor of its width
+        jacobian = fit.jac[:, :2] if sharp else fit.jac
+        inverse = np.linalg.inv(jacobian.T @ jacobian)
     except (ValueError, np.linalg.LinAlgError):
         return NONE
     variance = 2 * fit.cost / max(x.size - 4, 1) * _correlated(fit.fun)
     errors = np.sqrt(np.maximum(np.diag(inverse) * variance, 0.0))
+    if sharp:
+        errors = np.append(errors, 1 / math.sqrt(12))
     _, step, position, width = fit.x
-    if not fit.success or not np.isfinite(errors).all() or abs(step) < _SIGNIFICANT * errors[1] or not x[0] < position < x[-1] or step * sign < 0:
+    if not fit.success or not np.isfinite(errors).all() or not x[0] < position < x[-1] or step * sign < 0:
+        return NONE
+    if abs(step) < _unlikely(places, x.size - 4) * errors[1] or not errors[2] < 0.5 * (x[-1] - x[0]):
         return NONE
     return Found(float(position), float(errors[2]), float(width))
 
@@ -131,7 +142,7 @@ def _correlated(left: np.ndarray) -> float:
     return max(1.0, (1 + r) / (1 - min(r, 0.9)))
 
 
-def _steepest(filled: np.ndarray, top: int, values: np.ndarray, inside: np.ndarray) -> Found:
+def _steepest(filled: np.ndarray, top: int, values: np.ndarray, places: int) -> Found:
     """Find where the smoothed slope is largest: a parabola through its three values there; its error from the profile's noise."""
     from scipy.ndimage import gaussian_filter1d
 
@@ -143,10 +154,33 @@ def _steepest(filled: np.ndarray, top: int, values: np.ndarray, inside: np.ndarr
     if bend == 0:
         return NONE
     position = top + 0.5 * (a - c) / bend
-    quiet = values[np.isfinite(values)]
-    noise = float(np.median(np.abs(quiet[2:] - 2 * quiet[1:-1] + quiet[:-2]))) / (0.6745 * math.sqrt(6.0)) if quiet.size > 4 else math.nan
-    spread = math.sqrt(3 / (8 * math.sqrt(math.pi) * _SMOOTH**5))  # of the second derivative of white noise that was smoothed
-    step = float(np.ptp(values[inside & np.isfinite(values)]))
-    if not step > _SIGNIFICANT * noise:
+    noise, cautious, freedom = _noise(values[np.isfinite(values)])
+    of_slope = math.sqrt(1 / (4 * math.sqrt(math.pi) * _SMOOTH**3))  # of white noise that was smoothed; the next of its second derivative
+    spread = math.sqrt(3 / (8 * math.sqrt(math.pi) * _SMOOTH**5))
+    if not abs(b) > _unlikely(places, freedom) * cautious * of_slope:
         return NONE
     return Found(float(position), noise * spread / abs(bend), math.sqrt(max(abs(b / bend) - _SMOOTH**2, 0.0)))
+
+
+def _noise(quiet: np.ndarray) -> tuple[float, float, float]:
+    """Estimate the noise of a profile from its second differences.
+
+    Returns
+    -------
+    tuple
+        From their median size, which edges do not disturb; from their spread, those beyond three times the former cut to it, which few values do not
+        make too small by chance; degrees of freedom of the latter: neighbouring second differences are correlated.
+    """
+    if quiet.size < 5:
+        return math.nan, math.nan, 1.0
+    second = quiet[2:] - 2 * quiet[1:-1] + quiet[:-2]
+    middle = float(np.median(np.abs(second))) / 0.6745
+    cut = np.clip(second, -3 * middle, 3 * middle) if middle > 0 else second
+    return middle / math.sqrt(6.0), math.sqrt(float(np.mean(cut**2)) / 6.0), max(1.0, second.size * 18 / 35)
+
+
+def _unlikely(places: int, freedom: float) -> float:
+    """Give how many standard errors noise alone exceeds at any of so many places, up or down, in one of 500 profiles (Student's t)."""
+    from scipy.special import stdtrit
+
+    return -float(stdtrit(freedom, _FALSE_ALARMS / (2 * max(places, 1))))

@@ -28,7 +28,7 @@ class Picture:
     level
         Mean counts above the dark: whether there was light.
     saturated
-        Part of the pixels at the largest number of their type.
+        Part of the pixels at the largest number of their type, or of a camera of 10, 12 or 14 bits where they pile up there.
     """
 
     values: np.ndarray
@@ -105,7 +105,7 @@ class Correction:
     def picture(self, counts: np.ndarray, divisor: float) -> Picture:
         """Correct one frame."""
         counts = oriented(counts, self.orientation)
-        saturated = float((counts == np.iinfo(counts.dtype).max).mean()) if counts.dtype.kind in "iu" and counts.dtype.itemsize < 4 else 0.0
+        saturated = _saturated(counts)
         values = counts.astype(np.float32)
         values[~np.isfinite(values)] = np.nan
         if self.dark is not None:
@@ -162,6 +162,25 @@ class Correction:
             raise ConfigError("normalise: names no number of the frames", found=name, expected=", ".join(there))
         values = np.asarray(frames[name].values, float)
         return np.where(values > 0, values, np.nan)
+
+
+def _saturated(counts: np.ndarray) -> float:
+    """Give the part of the pixels that count no further.
+
+    Cameras of 10, 12 and 14 bits write into 16, in the low bits or in the high ones: the largest number they give is 4095 or 65520. A picture that
+    merely ends there has fewer pixels at its largest value than just below; one that is cut off there has more.
+    """
+    if counts.dtype.kind not in "iu" or counts.dtype.itemsize > 2 or not counts.size:
+        return 0.0
+    top = int(counts.max())
+    at_top = float((counts == top).mean())
+    if top == np.iinfo(counts.dtype).max:
+        return at_top
+    for bits in (10, 12, 14):
+        for unit in {1, 1 << (16 - bits)}:
+            if top == ((1 << bits) - 1) * unit and at_top > 2 * float((counts == top - unit).mean()):
+                return at_top
+    return 0.0
 
 
 def slices(region: Region, shape: tuple[int, ...]) -> tuple[slice, slice]:

@@ -35,17 +35,22 @@ class _State:
     correction: Correction
     reference: np.ndarray | None = None
     level: float = math.nan
+    offset: float = 0.0
+    """Counts of the camera without light, as far as frames say: 0 with a dark, which has been subtracted."""
+    drab: bool = False
+    """Whether the reference's counts show nothing but noise."""
     seen: int = 0
     drift: tuple[float, float] = (0.0, 0.0)
     edges: dict[str, float] = field(default_factory=dict)
     first_edges: dict[str, Found] = field(default_factory=dict)
 
-    def begin_again(self, found: Picture) -> None:
-        """Take another picture as the reference."""
-        self.reference, self.level, self.drift = found.values, found.level, (0.0, 0.0)
+    def begin(self, found: Picture, drab: bool) -> None:
+        """Take a picture as the reference."""
+        self.reference, self.level, self.drab, self.drift = found.values, found.level, drab, (0.0, 0.0)
         self.edges, self.first_edges = {}, {}
 
 
+_WAYS = (("drift_y", (1.0, 0.0)), ("drift_x", (0.0, 1.0)))
 _WHOLE = Region(rows=None, columns=None)
 
 
@@ -55,17 +60,24 @@ _WHOLE = Region(rows=None, columns=None)
     kind="forward",
     products=("observables", "reduced"),
     recipe=Imaging,
-    version="1",
+    version="2",
     reads="images",
     default=True,
 )
 def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Products:
     """Correct images for dark and flat, and follow drift, regions, edges and thickness in them.
 
-    The first frame of a segment, setup and position that shows something, with at least 5 % of the median light of the first nine, is the reference:
+    The first frame of a segment, setup and position that shows something, with at least 5 % of the median light of the first nine, is the reference
+    (where no dark is given, what frames of nothing but noise count, less than all that show something, is the camera's offset and no light):
     drift is displacement against it, NaN where no match was found or its error exceeds `most`. Where a later frame holds more than twenty times the
     reference's light, that was taken before the shutter opened, and the later one takes its place. Lines and rectangles move with the drift, and
     edges are given in the frame of the reference: position in the picture less drift.
+
+    How far layers moved along themselves cannot be seen: drift along a direction in which the pictures show only noise is NaN, and regions, lines
+    and small pictures move by what is known, 0 along the layers. Where layers run so far aslant that what they may have moved along them (anything
+    up to `most`) makes 1 px or more (1 sigma) of both drifts, both are NaN; edges whose lines cross the layers squarely are followed all the same.
+    A message says of how many frames. Noise of a flat of few frames, and pixels that answer unlike where there is no flat, stay where they are and
+    pull the drift to 0: where they have part in the match that is in its error, where they are most of it drift is NaN, and a message says so.
 
     Returns
     -------
@@ -73,8 +85,8 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
         `observables`: `drift_y`, `drift_x` (px); `edge_position`, `edge_displacement` (px, against the first frame that shows it), `edge_width` (px)
         over `boundary`; `thickness` (px) over `layer`; `displacement`, `layer_thickness` (um) where the pixel size is known; `region_mean`,
         `region_spread` over `region`; `mean` of the whole picture; each with `_errors` of 1 sigma, NaN where a frame cannot give it; `quality` with
-        CORRUPT (could not be read, or shows nothing), LOW_COUNTS (less than 5 % of the reference's light, or at most 1 % of the dark's counts above
-        the dark), SATURATED. `reduced`: small pictures (time, y, x), moved back by the drift, with the same `quality`.
+        CORRUPT (could not be read, or shows nothing), LOW_COUNTS (less than 5 % of the reference's light, nothing but the camera's offset, or at most
+        1 % of the dark's counts above the dark), SATURATED. `reduced`: small pictures (time, y, x), moved back by the drift, with the same `quality`.
 
     Raises
     ------
@@ -95,14 +107,14 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
     previews = np.full((n, shape[0] // factor, shape[1] // factor), np.nan, np.float32)
     quality = np.asarray(frames["quality"].values if "quality" in frames.coords else np.zeros(n), np.int32).copy()
     errors: list[OperandoError] = []
-    empty, drab = 0, True
+    empty, held, drab = 0, 0, True
     lost = np.zeros(n, bool)
+    unseen: Counter[tuple[str, ...]] = Counter()
     pictures = iter(correction.pictures(frames, int(told.get("workers") or 1)))
     least = -math.inf
     if carried.reference is None:  # taken before the shutter opened or the lamp was on, the first frame is no reference
         first = list(islice(pictures, _FIRST))
-        levels = [one.level for one in first if not isinstance(one, OperandoError) and np.isfinite(one.level)]
-        least = _DARK * float(np.median(levels)) if levels and np.median(levels) > 0 else least
+        carried.offset, least = _without_light([one for one in first if isinstance(one, Picture) and np.isfinite(one.level)], correction)
         pictures = chain(first, pictures)
     for k, found in enumerate(pictures):
         if isinstance(found, OperandoError):
@@ -115,15 +127,18 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
             empty += 1
             quality[k] |= int(Quality.CORRUPT)
             continue
-        if found.level <= correction.floor or found.level < (_DARK * carried.level if np.isfinite(carried.level) else least):
+        above = found.level - carried.offset
+        if found.level <= correction.floor or above < (_DARK * (carried.level - carried.offset) if np.isfinite(carried.level) else least):
             quality[k] |= int(Quality.LOW_COUNTS)
         elif carried.reference is None and found.level > 0:
-            carried.reference, carried.level = found.values, found.level
-        elif _DARK * found.level > carried.level and found.saturated <= _SATURATED:
+            carried.begin(found, _holds_noise_alone(found, correction))
+        elif found.saturated <= _SATURATED and _gives_way(carried, found):
             early = np.arange(n) < k
             quality[early & np.isfinite(rows["level"])] |= int(Quality.LOW_COUNTS)
             _withdraw(early, rows, previews, lost)
-            carried.begin_again(found)
+            if correction.dark is None and carried.drab:
+                carried.offset = carried.level
+            carried.begin(found, _holds_noise_alone(found, correction))
             late = carried.seen
         dark = bool(quality[k] & int(Quality.LOW_COUNTS))
         moved = _one(k, found, recipe, carried, rows, dark)
@@ -131,9 +146,17 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
         lost[k] = recipe.drift is not None and not moved.found and not dark
         offset = (moved.dy, moved.dx) if moved.found else None if recipe.drift is not None else (0.0, 0.0)
         previews[k] = small(found.values, factor, offset) if offset is not None else np.nan
+        held += moved.pattern
+        if moved.blind is not None:
+            unseen[tuple(word for word, way in _WAYS if math.isnan(moved.along(*way)[0]))] += 1
     if len(errors) == n and carried.reference is None:
         raise errors[0]
-    messages = _messages(errors, empty, int(lost.sum()), recipe, rows)
+    messages = _messages(errors, empty, int(lost.sum()), unseen, recipe, rows)
+    if held:
+        messages.append(
+            f"a pattern that stays on the detector pulls the drift of {held} frame{'s' if held > 1 else ''} to 0 (larger errors, or NaN): "
+            + ("average more frames in flat:, its noise is in every picture" if recipe.flat else "name a flat:, pixels answer unlike")
+        )
     if drab and carried.seen == 0 and len(errors) + empty < n:
         messages.append(f"{'the frame shows' if n == 1 else f'the first {n} frames show'} nothing but noise: taken without light, or of nothing?")
     carried.seen += n
@@ -156,6 +179,36 @@ def reduce_images(frames: xr.Dataset, recipe: Imaging, state: Any = None) -> Pro
         attrs={"pixels_per_block": factor} | ({"pixel_size": list(size), "pixel_size_units": "um"} if size else {}),
     )
     return Products({"observables": observables, "reduced": reduced}, state=carried, messages=messages)
+
+
+def _without_light(first: list[Picture], correction: Correction) -> tuple[float, float]:
+    """Say of the first pictures what the camera counts without light, and the least counts above that that are light.
+
+    A camera adds an offset to every pixel, and where no dark is given it looks like light: 100 counts are 8 % of a picture of 1280. A picture of
+    nothing but noise, darker than all that show something, was taken without light, and its level is the offset.
+    """
+    drab = [one.level for one in first if correction.dark is None and _holds_noise_alone(one, correction)]
+    shown = [one.level for one in first if one.level not in drab]
+    if drab and shown and max(drab) < min(shown):
+        offset = float(np.median(drab))
+        return offset, max(_DARK * (float(np.median(shown)) - offset), 1.001 * (max(drab) - offset))
+    middle = float(np.median([one.level for one in first])) if first else 0.0
+    return 0.0, _DARK * middle if middle > 0 else -math.inf
+
+
+def _gives_way(carried: _State, found: Picture) -> bool:
+    """Say whether the reference was taken without light: another has twenty times its light, or twice its counts and shows more than noise."""
+    if _DARK * (found.level - carried.offset) > carried.level - carried.offset:
+        return True
+    correction = carried.correction
+    return carried.drab and correction.dark is None and found.level > 2 * carried.level and not _holds_noise_alone(found, correction)
+
+
+def _holds_noise_alone(found: Picture, correction: Correction) -> bool:
+    """Say whether the counts of a picture, as they were before flat and logarithm, show nothing but noise."""
+    counts = np.exp(-found.values) if correction.quantity == "optical_density" else found.values
+    counts = counts if correction.flat is None else counts * correction.flat
+    return _shows_noise_alone(counts, region_mean(counts, _WHOLE, (0.0, 0.0))[1])
 
 
 def _withdraw(which: np.ndarray, rows: dict[str, np.ndarray], previews: np.ndarray, lost: np.ndarray) -> None:
@@ -242,8 +295,8 @@ def _one(k: int, found: Picture, recipe: Imaging, carried: _State, rows: dict[st
         if not moved.found:
             return moved
         carried.drift = (moved.dy, moved.dx)
-        rows["drift_y"][k], rows["drift_x"][k] = moved.dy, moved.dx
-        rows["drift_y_errors"][k], rows["drift_x_errors"][k] = moved.dy_error, moved.dx_error
+        rows["drift_y"][k], rows["drift_y_errors"][k] = moved.along(1.0, 0.0)
+        rows["drift_x"][k], rows["drift_x_errors"][k] = moved.along(0.0, 1.0)
     offset = (moved.dy, moved.dx)
     for i, region in enumerate(recipe.regions.values()):
         rows["region_mean"][k, i], rows["region_mean_errors"][k, i], rows["region_spread"][k, i] = region_mean(values, region, offset)
@@ -258,13 +311,15 @@ def _edges(k: int, values: np.ndarray, recipe: Imaging, carried: _State, rows: d
     seen: dict[str, tuple[float, float]] = {}  # in the picture, along each line: what drift cannot spoil
     for i, (name, edge) in enumerate(recipe.edges.items()):
         uy, ux = edge.direction
+        if not math.isfinite(moved.along(uy, ux)[0]):
+            continue  # the line runs along what the pictures show nothing along: nobody knows what of its edge's way is drift
         rest = (moved.dy - whole[0]) * uy + (moved.dx - whole[1]) * ux
         found = locate(profile(values, edge, whole), edge, carried.edges.get(name))
         if found is NONE or not math.isfinite(found.position):
             continue
         carried.edges[name] = found.position
         begin = edge.line[0][0] * uy + edge.line[0][1] * ux
-        error = math.hypot(found.error, moved.dy_error * uy, moved.dx_error * ux)
+        error = math.hypot(found.error, moved.along(uy, ux)[1])
         position = begin + found.position - rest
         first = carried.first_edges.setdefault(name, Found(position, error, found.width))
         rows["edge_position"][k, i], rows["edge_position_errors"][k, i], rows["edge_width"][k, i] = position, error, found.width
@@ -336,7 +391,9 @@ def _observables(
     return out
 
 
-def _messages(errors: list[OperandoError], empty: int, lost: int, recipe: Imaging, rows: dict[str, np.ndarray]) -> list[str]:
+def _messages(
+    errors: list[OperandoError], empty: int, lost: int, unseen: Counter[tuple[str, ...]], recipe: Imaging, rows: dict[str, np.ndarray]
+) -> list[str]:
     said = []
     for what, count in Counter(error.problem for error in errors).items():
         first = next(error for error in errors if error.problem == what)
@@ -350,6 +407,15 @@ def _messages(errors: list[OperandoError], empty: int, lost: int, recipe: Imagin
             f"the drift of {lost} frame{'s' if lost > 1 else ''} was not found and is NaN: drift: region: must show something with contrast, "
             "and most: be as large as the drift"
         )
+    for which, count in unseen.items():
+        whose = f"of {count} frame{'s' if count > 1 else ''} cannot be known"
+        if len(which) == 1:
+            along = {"drift_y": "down the rows", "drift_x": "along the columns"}[which[0]]
+            said.append(f"drift {along} ({which[0]}) {whose} and is NaN: the picture shows nothing along it; nothing is moved that way")
+        elif which:
+            said.append(
+                f"drift {whose} and is NaN: the picture shows nothing but layers that run aslant; what moves square to them alone is taken off"
+            )
     if recipe.edges:
         gone = np.isnan(rows["edge_position"]).all(axis=0)
         for name, none in zip(recipe.edges, gone, strict=True):
