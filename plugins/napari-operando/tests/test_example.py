@@ -79,13 +79,12 @@ def test_the_sample_opens_its_window_and_meanwhile_the_viewer_answers(
     clock = QTimer()
     clock.setInterval(20)
     clock.timeout.connect(lambda: ticks.append(time.monotonic()))
-    begin = time.monotonic()
     assert viewer.open_sample("napari-operando", "example") == []
-    assert time.monotonic() - begin < 2
+    assert viewer not in windows
     clock.start()
     qtbot.wait(5000)
     clock.stop()
-    assert len(ticks) > 100  # of 250: another process builds
+    assert len(ticks) > 10  # of 250 on a machine at rest, and of none if the build ran here
     qtbot.waitUntil(lambda: viewer in windows, timeout=300_000)
     window = windows[viewer]
     assert window.settle()

@@ -689,15 +689,14 @@ def test_large_small_pictures_are_shown_at_the_level_of_the_screen(open_window: 
 def test_frames_that_take_long_are_read_beside_the_window(open_window: Open, whole_store: Path, qtbot: Any) -> None:
     """As over a slow network: the window answers meanwhile, the latest moment is what is shown in the end, and errors arrive."""
     import threading
-    import time
 
     window = open_window(whole_store)
     layer, view = window.canvas.layers["detector"], window.canvas.views["detector"]
-    quick, threads = view._read, []
+    quick, threads, answer = view._read, [], threading.Event()
 
     def slow(index: int) -> np.ndarray:
         threads.append(threading.current_thread() is threading.main_thread())
-        time.sleep(0.15)
+        answer.wait(60)
         if index == 30:
             raise OSError("the server is away")
         return quick(index)
@@ -706,20 +705,18 @@ def test_frames_that_take_long_are_read_beside_the_window(open_window: Open, who
     view.forget()
     view.took = 1.0
     begin = view.times.begin
-    longest = 0.0
-    for k in range(3, 28):
+    for k in range(3, 28):  # would wait for ever in this thread
         window.session.time = begin[k] + 1
-        before = time.perf_counter()
         window.canvas.show_moment()
-        longest = max(longest, time.perf_counter() - before)
         qtbot.wait(5)
-    assert longest < 0.12, "nothing waits for a frame"
+    answer.set()
     assert "being read" in text_overlay(window.viewer).text
     assert window.settle()
     assert np.asarray(layer._slice.image.raw)[0, 0] == 28
     assert "being read" not in text_overlay(window.viewer).text
     assert not any(threads)
-    assert len(threads) < 20, "moments that were passed meanwhile are not read"
+    assert len(threads) == 2, "the first and the last: moments that were passed meanwhile are not read"
+    view.took = 1.0
     window.session.time = begin[30] + 1
     window.canvas.show_moment()
     assert window.settle()
@@ -758,20 +755,16 @@ def test_frames_without_beam_are_named_and_left_out_of_means(open_window: Open, 
 
 
 def test_scatter_of_very_much_and_of_the_spot(open_window: Open, tmp_path: Path) -> None:
-    import time
-
     store = stores.whole(tmp_path, positions=2, records=200_000)
     window = open_window(store)
     window.upper_tabs.setCurrentWidget(window.scatter)
     window.settle()
     panel = window.scatter
     panel.x_box.setCurrentText("echem/voltage")
-    before = time.process_time()
     panel.y_box.setCurrentText("echem/current")
     assert window.settle()
-    assert time.process_time() - before < 10, "one picture for each dot takes minutes"
     assert len(panel.dots.data) <= 20_000
-    assert len({id(b) for b in panel.dots.data["brush"]}) <= 65
+    assert len({id(b) for b in panel.dots.data["brush"]}) <= 65, "each costs a picture of its own"
     assert "one of 10 is drawn" in panel.says.text()
     assert len(panel.time) == 200_000
     fractions = next(n for n in window.cell.traces if "phase_fraction" in n)
