@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from test_window import _drawn, alive, inside
 
+import operando as op
 from napari_operando.opening import binding_problem, example_store, image_layers
 from napari_operando.reading import Stored
 
@@ -17,9 +18,44 @@ pytestmark = [pytest.mark.gui, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example's store, as File > Open Sample builds it."""
-    return example_store(tmp_path_factory.mktemp("example") / "beamtime")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where File > Open Sample keeps what it built."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def example(cache: Path) -> Path:
+    """The example's store, as File > Open Sample builds it; built by the first test that needs it."""
+    return example_store(cache / "operando" / f"example-{op.__version__}")
+
+
+def test_the_sample_opens_its_window_and_meanwhile_the_viewer_answers(viewer: Any, qtbot: Any, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    import npe2
+    from qtpy.QtCore import QTimer
+
+    from napari_operando.window import windows
+
+    manager = npe2.PluginManager.instance()
+    if "napari-operando" not in manager:
+        manager.register(npe2.PluginManifest.from_distribution("napari-operando"), warn_disabled=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    ticks: list[float] = []
+    clock = QTimer()
+    clock.setInterval(20)
+    clock.timeout.connect(lambda: ticks.append(time.monotonic()))
+    assert viewer.open_sample("napari-operando", "example") == []
+    assert viewer not in windows
+    clock.start()
+    qtbot.wait(5000)
+    clock.stop()
+    assert len(ticks) > 10  # of 250 on a machine at rest, and of none if the build ran here
+    qtbot.waitUntil(lambda: viewer in windows, timeout=300_000)
+    window = windows[viewer]
+    assert window.settle()
+    assert sorted(layer.name for layer in viewer.layers) == ["imaging", "imaging/transmission", "xrd/images"]
+    assert window.stored.path.is_relative_to(cache)
 
 
 def test_every_region_is_alive_on_the_example_beamtime(open_window: Callable[..., Any], example: Path, tmp_path: Path) -> None:
@@ -59,37 +95,6 @@ def test_the_example_gives_layers_without_a_window(example: Path) -> None:
     assert [settings["name"] for _, settings, _ in layers] == ["imaging", "imaging/transmission", "xrd/images"]
     view = layers[-1][0]
     assert np.asarray(view[len(view) // 2]).max() > 0
-
-
-def test_the_sample_opens_its_window_and_meanwhile_the_viewer_answers(
-    viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import time
-
-    import npe2
-    from qtpy.QtCore import QTimer
-
-    from napari_operando.window import windows
-
-    manager = npe2.PluginManager.instance()
-    if "napari-operando" not in manager:
-        manager.register(npe2.PluginManifest.from_distribution("napari-operando"), warn_disabled=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    ticks: list[float] = []
-    clock = QTimer()
-    clock.setInterval(20)
-    clock.timeout.connect(lambda: ticks.append(time.monotonic()))
-    assert viewer.open_sample("napari-operando", "example") == []
-    assert viewer not in windows
-    clock.start()
-    qtbot.wait(5000)
-    clock.stop()
-    assert len(ticks) > 10  # of 250 on a machine at rest, and of none if the build ran here
-    qtbot.waitUntil(lambda: viewer in windows, timeout=300_000)
-    window = windows[viewer]
-    assert window.settle()
-    assert sorted(layer.name for layer in viewer.layers) == ["imaging", "imaging/transmission", "xrd/images"]
-    assert window.stored.path.is_relative_to(tmp_path)
 
 
 def test_the_binding_of_the_tests_is_a_good_one(qapp: Any) -> None:
