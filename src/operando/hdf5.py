@@ -83,7 +83,14 @@ class _Handles:
         try:
             file = h5py.File(path, "r", driver="stdio", locking=False)
         except OSError as error:
-            raise StoreError(f"not a readable HDF5 file: {error}", file=path) from error
+            size = os.path.getsize(path)
+            raise StoreError(
+                "not a readable HDF5 file" if size else "the file is empty",
+                file=path,
+                found=f"{size} bytes: {str(error)[:160]}",
+                expected="a published .nxs, or a part of a growing store",
+                hint="half-written or another program's? copy it again, or publish it again: operando build",
+            ) from error
         self._open[path] = (now, file)
         while len(self._open) > self.limit:
             self._close(next(iter(self._open)))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
-import shutil
 import sys
 import weakref
 from collections.abc import Callable
@@ -15,7 +13,6 @@ import numpy as np
 import pytest
 import stores
 
-from napari_operando.layers import text_overlay
 from napari_operando.timeview import GAP
 
 pytestmark = pytest.mark.gui
@@ -95,44 +92,6 @@ def test_every_layer_and_panel_shows_the_frame_that_searchsorted_names(open_wind
             drawn = window.spectrum.curves["cursor"].yData
             np.testing.assert_array_equal(drawn, spectrum[1])
     assert 0 < gaps < 60
-
-
-def test_a_hundred_ticks_inside_a_frame_read_it_once(open_window: Open, whole_store: Path) -> None:
-    window = open_window(whole_store)
-    view, series = window.canvas.views["detector"], window.cell.images["detector"]
-    middle = series.begin[20]
-    window.session.time = middle + 1
-    window.canvas.show_moment()
-    before = view.reads
-    for t in np.linspace(middle + 1, middle + 29, 100):
-        window.session.time = t
-        window.canvas.show_moment()
-    assert view.reads == before
-
-
-def test_irregular_times_are_drawn_where_they_are(open_window: Open, whole_store: Path) -> None:
-    """The row of a waterfall under a moment is the frame of that moment, and pauses are empty."""
-    window = open_window(whole_store)
-    row = next(r for r in window.timeline.rows if r.key == "xrd")
-    low, high = row.view.viewRange()[0]
-    columns = row.image.image.shape[0]
-    times = window.session.timeline.frames["xrd"]
-    for c in range(0, columns, 7):
-        t = low + (high - low) * (c + 0.5) / columns
-        shown = times.at(t)
-        drawn = row.image.image[c]
-        if shown.gap:
-            assert not drawn.any()
-        else:
-            np.testing.assert_array_equal(drawn, row._shaded[1][row.whole.row[shown.index]])
-    assert (row.image.image == 0).all(axis=1).any()
-
-
-def test_the_slider_of_the_canvas_moves_the_session(open_window: Open, whole_store: Path) -> None:
-    window = open_window(whole_store)
-    window.viewer.dims.set_point(0, 2000.0)
-    assert window.session.time == pytest.approx(2000.0, abs=window.session.timeline.tick)
-    assert window.timeline.rows[0].cursor.value() == window.session.time
 
 
 def test_keys(open_window: Open, whole_store: Path, qtbot: Any) -> None:
@@ -276,108 +235,6 @@ def test_cells_spots_and_themes(open_window: Open, tmp_path: Path) -> None:
     window.timeline.cells.setCurrentText("A")
     window.settle()
     assert "detector" in window.canvas.layers
-
-
-def test_stale_images_are_faded_and_gaps_named(open_window: Open, whole_store: Path) -> None:
-    window = open_window(whole_store)
-    times = window.session.timeline.frames["detector"]
-    pause = int(np.argmax(np.diff(times.begin)))
-    window.session.time = times.end[pause] + (times.stale_after + times.max_age) / 2
-    window.canvas.show_moment()
-    assert window.canvas.layers["detector"].opacity == pytest.approx(0.35)
-    assert "stale" in text_overlay(window.viewer).text
-    window.session.time = times.end[pause] + times.max_age * 1.05
-    window.canvas.show_moment()
-    assert "no frame here" in text_overlay(window.viewer).text
-    window.session.time = times.middle[pause]
-    window.canvas.show_moment()
-    assert window.canvas.layers["detector"].opacity == 1.0
-    window.session.time = times.end[pause] + (times.stale_after + times.max_age) / 2
-    window.canvas.show_moment()
-    window.canvas.layers["detector"].opacity = 0.6  # by hand, while it is faded
-    window.session.time = times.middle[pause]
-    window.canvas.show_moment()
-    assert window.canvas.layers["detector"].opacity == pytest.approx(0.6)
-
-
-def test_a_row_can_be_shown_and_hidden(open_window: Open, whole_store: Path) -> None:
-    window = open_window(whole_store)
-    window.timeline._fill_menu()
-    window.timeline.toggle("trace eis/ohmic_resistance", True)
-    window.timeline.toggle("waterfall xas", False)
-    window.settle()
-    assert [r.key for r in window.timeline.rows] == ["echem", "xrd", "fractions xrd", "resistances", "eis/ohmic_resistance"]
-    window.timeline._show_second("charge")
-    assert window.timeline.rows[0].second.name == "echem/charge"
-    for row in window.timeline.rows:
-        if hasattr(row, "paint"):
-            row.paint(colours="magma", scale="logarithm")
-
-
-def test_images_that_were_moved_are_found_again(open_window: Open, tmp_path: Path) -> None:
-    path = stores.whole(tmp_path)
-    (tmp_path / "elsewhere").mkdir()
-    shutil.move(tmp_path / "detector.h5", tmp_path / "elsewhere" / "detector.h5")
-    window = open_window(path)
-    assert not window.canvas.layers
-    assert "detector.h5: not found" in window.frames.problems.toPlainText()
-    assert "no frame can be read" in text_overlay(window.viewer).text
-    window.look_in(tmp_path / "elsewhere")
-    assert window.settle()
-    assert "detector" in window.canvas.layers
-    assert window.frames.problems.toPlainText() == ""
-    assert "no frame can be read" not in text_overlay(window.viewer).text
-
-
-def test_a_missing_file_among_others_is_a_gap_with_a_message(open_window: Open, tmp_path: Path) -> None:
-    begin = stores.irregular(30)
-    frames = stores.images(begin, tmp_path, other={12: (40, 60), 20: (11, 90)})
-    (tmp_path / "other_12.h5").unlink()
-    window = open_window(stores.store(tmp_path, {("A", "camera", "images"): frames}))
-    assert list(window.canvas.layers) == ["camera"]
-    assert window.viewer.layers.selection.active is window.canvas.layers["camera"]
-    assert window.timeline.rows == []
-    times = window.session.timeline.frames["camera"]
-    window.session.time = times.middle[12]
-    window.canvas.show_moment()
-    assert "other_12.h5" in text_overlay(window.viewer).text
-    assert "other_12.h5" in window.frames.problems.toPlainText()
-    assert (np.asarray(window.canvas.layers["camera"]._slice.image.raw) == 0).all()
-    window.session.time = times.middle[20]
-    window.canvas.show_moment()
-    assert "11 x 90" in text_overlay(window.viewer).text
-    window.session.time = times.middle[21]
-    window.canvas.show_moment()
-    assert np.asarray(window.canvas.layers["camera"]._slice.image.raw)[0, 0] == 22
-
-
-def test_export_writes_what_is_shown(open_window: Open, whole_store: Path, tmp_path: Path) -> None:
-    window = open_window(whole_store)
-    window.session.time = window.session.timeline.frames["xrd"].middle[30]
-    window.session.mark("A", 0)
-    window.settle()
-    window.export(tmp_path / "view")
-    assert window.settle()
-    assert "exported" in window.timeline.note.text()
-    made = {p.name: p for p in (tmp_path / "view").iterdir()}
-    assert {"window.png", "canvas.png", "timeline.svg", "timeline.png", "spectrum.svg", "spectrum.csv", "impedance.csv", "provenance.json"} <= set(
-        made
-    )
-    assert {"timeline_echem.csv", "timeline_xrd.csv", "timeline_xrd_picture.csv", "timeline_fractions_xrd.csv", "timeline_resistances.csv"} <= set(
-        made
-    )
-    told = json.loads(made["provenance.json"].read_text())
-    assert told["frames"]["xrd"]["frame"] == 30
-    assert told["events"]["A"] == 0.0
-    assert "A/xrd" in told["series"]
-    table = np.genfromtxt(made["spectrum.csv"], delimiter=",", skip_header=1)
-    np.testing.assert_array_equal(table[:, 1], window.spectrum.spectra.spectrum(30))
-    assert b"<svg" in made["timeline.svg"].read_bytes()[:2000]
-    svg = made["timeline.svg"].read_text()
-    assert window.timeline.look.background in svg[: svg.index("</defs>")], "legible on any page"
-    assert "100%" not in svg[: svg.index("</defs>")]
-    window.export(tmp_path / "view")
-    assert "already" in window.timeline.note.text()
 
 
 def test_opening_and_closing_twenty_times_leaks_nothing(viewer: Any, whole_store: Path, qtbot: Any) -> None:
@@ -656,153 +513,6 @@ def test_a_viewer_that_was_closed_meanwhile_is_left_alone(qapp: Any, screen: str
     assert viewer not in windows
 
 
-def test_large_small_pictures_are_shown_at_the_level_of_the_screen(open_window: Open, tmp_path: Path) -> None:
-    """From afar a level of half the side is read and shown, close up the pictures themselves; both are those of the moment."""
-    import operando as op
-
-    begin = stores.irregular(3)
-    pictures = np.tile(np.arange(8, dtype=np.float32) / 7, (3, 2000, 300)) + np.arange(3, dtype=np.float32)[:, None, None]
-    made = stores.pictures(begin, pictures)
-    path = stores.store(tmp_path, {("A", "imaging", "frames"): made[0], ("A", "imaging", "reduced"): made[1]})
-    levels = op.pyramid(path, "A/imaging/reduced")
-    assert list(levels) == [2, 4, 8, 16]
-    window = open_window(path)
-    layer, view = window.canvas.layers["imaging/transmission"], window.canvas.views["imaging/transmission"]
-    assert layer.multiscale
-    assert [v.shape[1:] for v in (view, *view.coarser)] == [(2000 // k, 2400 // k) for k in (1, 2, 4, 8, 16)]
-    read = {}
-    for zoom, expected in ((0.1, {1, 2}), (2.0, {0})):
-        window.viewer.scene.camera.zoom = zoom
-        for k in (1, 2):
-            window.session.time = view.times.begin[k] + 1
-            window.settle()
-            assert layer.data_level in expected
-            raw = np.asarray(layer._slice.image.raw)
-            assert abs(raw.mean() - k - 0.5) < 0.02
-            read[zoom] = [v.reads for v in (view, *view.coarser)]
-    assert read[0.1][0] <= 1, "from afar the whole picture is read when it is opened at most"
-    assert read[2.0][0] > read[0.1][0]
-    level = levels[2]["transmission"][2].values
-    np.testing.assert_allclose(view.coarser[0][window.session.timeline.tick_of(view.times.begin[2] + 1)], level)
-
-
-def test_frames_that_take_long_are_read_beside_the_window(open_window: Open, whole_store: Path, qtbot: Any) -> None:
-    """As over a slow network: the window answers meanwhile, the latest moment is what is shown in the end, and errors arrive."""
-    import threading
-
-    window = open_window(whole_store)
-    layer, view = window.canvas.layers["detector"], window.canvas.views["detector"]
-    quick, threads, answer = view._read, [], threading.Event()
-
-    def slow(index: int) -> np.ndarray:
-        threads.append(threading.current_thread() is threading.main_thread())
-        answer.wait(60)
-        if index == 30:
-            raise OSError("the server is away")
-        return quick(index)
-
-    view._read = slow
-    view.forget()
-    view.took = 1.0
-    begin = view.times.begin
-    for k in range(3, 28):  # would wait for ever in this thread
-        window.session.time = begin[k] + 1
-        window.canvas.show_moment()
-        qtbot.wait(5)
-    answer.set()
-    assert "being read" in text_overlay(window.viewer).text
-    assert window.settle()
-    assert np.asarray(layer._slice.image.raw)[0, 0] == 28
-    assert "being read" not in text_overlay(window.viewer).text
-    assert not any(threads)
-    assert len(threads) == 2, "the first and the last: moments that were passed meanwhile are not read"
-    view.took = 1.0
-    window.session.time = begin[30] + 1
-    window.canvas.show_moment()
-    assert window.settle()
-    assert "detector #30: the server is away" in window.frames.problems.toPlainText()
-    assert "the server is away" in text_overlay(window.viewer).text
-
-
-def test_frames_without_beam_are_named_and_left_out_of_means(open_window: Open, tmp_path: Path) -> None:
-    begin = stores.irregular(20)
-    frames = stores.xrd(begin)
-    frames["intensity"][5] = 0.0
-    frames["intensity"][6] = 1e9
-    quality = np.zeros(20, np.int32)
-    quality[5], quality[6], quality[7] = 1, 4, 2
-    frames = frames.assign_coords(quality=("time", quality, frames["quality"].attrs if "quality" in frames.coords else {}))
-    window = open_window(stores.store(tmp_path, {("A", "xrd", "frames"): frames}))
-    session, times = window.session, window.session.timeline.frames["xrd"]
-    session.select(times.middle[3] - 1, times.middle[8] + 1)
-    session.mean = True
-    session.time = times.middle[5]
-    session.mark("A", times.middle[6])
-    assert window.settle()
-    counted, mean = window.spectrum.shown["mean"]
-    assert counted == 4
-    np.testing.assert_allclose(mean, frames["intensity"].values[[3, 4, 7, 8]].mean(0), rtol=1e-6)
-    assert "left out of the mean: 2 frames" in window.spectrum.message
-    assert "frame #5: BEAM_DUMP" in window.spectrum.message
-    assert "A #6: CORRUPT" in window.spectrum.message
-    assert "BEAM_DUMP" in window.timeline.frames.text()
-    window.lower_tabs.setCurrentWidget(window.frames)
-    window.settle()
-    assert "BEAM_DUMP" in window.frames.table_widget.item(0, 2).text()
-    session.select(times.middle[5] - 1, times.middle[6] + 1)
-    window.settle()
-    assert "mean" not in window.spectrum.shown
-
-
-def test_scatter_of_very_much_and_of_the_spot(open_window: Open, tmp_path: Path) -> None:
-    store = stores.whole(tmp_path, positions=2, records=200_000)
-    window = open_window(store)
-    window.upper_tabs.setCurrentWidget(window.scatter)
-    window.settle()
-    panel = window.scatter
-    panel.x_box.setCurrentText("echem/voltage")
-    panel.y_box.setCurrentText("echem/current")
-    assert window.settle()
-    assert len(panel.dots.data) <= 20_000
-    assert len({id(b) for b in panel.dots.data["brush"]}) <= 65, "each costs a picture of its own"
-    assert "one of 10 is drawn" in panel.says.text()
-    assert len(panel.time) == 200_000
-    fractions = next(n for n in window.cell.traces if "phase_fraction" in n)
-    panel.x_box.setCurrentText(fractions)
-    panel.y_box.setCurrentText("echem/voltage")
-    of_all = window.cell.traces[fractions]
-    shown = of_all.of_the_spot(window.session.timeline.frames)
-    assert 0 < shown.sum() < len(shown)
-    assert set(panel.time) <= set(of_all.time[shown])
-    window.timeline.positions.setCurrentText("1")
-    assert set(panel.time) <= set(of_all.time[~shown])
-    table = next(r for r in window.timeline.rows if r.key == "fractions xrd").table()
-    assert set(table["time (s)"]) <= set(of_all.time[~shown])
-
-
-def test_what_is_exported_of_a_waterfall_is_what_is_drawn(open_window: Open, tmp_path: Path) -> None:
-    begin = stores.irregular(5000, mean=60.0)
-    frames = stores.xrd(begin, points=30)
-    window = open_window(stores.store(tmp_path, {("A", "xrd", "frames"): frames}))
-    row = next(r for r in window.timeline.rows if r.key == "xrd")
-    times = window.session.timeline.frames["xrd"]
-    row.view.setXRange(times.begin[1000] - 1, times.end[1030] + 1, padding=0)
-    assert window.settle()
-    assert row.level is row.near
-    window.export(tmp_path / "near")
-    assert window.settle()
-    table = np.genfromtxt(tmp_path / "near" / "timeline_xrd_picture.csv", delimiter=",", skip_header=1)
-    np.testing.assert_allclose(table[:, 1], 1)
-    np.testing.assert_allclose(table[:, 2:], frames["intensity"].values[1000:1031], rtol=1e-6)
-    row.view.setXRange(times.begin[0], times.end[-1], padding=0)
-    assert window.settle()
-    window.export(tmp_path / "far")
-    assert window.settle()
-    table = np.genfromtxt(tmp_path / "far" / "timeline_xrd_picture.csv", delimiter=",", skip_header=1)
-    assert table[:, 1].sum() == 5000
-    assert table[:, 1].max() > 1
-
-
 def test_a_second_store_while_the_first_is_opened(viewer: Any, whole_store: Path, qtbot: Any) -> None:
     from napari_operando import opening
     from napari_operando.window import windows
@@ -822,19 +532,6 @@ def test_a_damaged_product_is_named_where_it_is_seen(open_window: Open, tmp_path
     note = window.timeline.note.text()
     assert "Damaged, see Frames: detector/images" in note
     assert "add a source" not in note
-
-
-def test_what_is_stale_is_veiled_in_the_waterfall(open_window: Open, whole_store: Path) -> None:
-    window = open_window(whole_store)
-    row = next(r for r in window.timeline.rows if r.key == "xrd")
-    low, high = row.view.viewRange()[0]
-    n = row.image.image.shape[0]
-    centres = low + (high - low) * (np.arange(n) + 0.5) / n
-    times = window.session.timeline.frames["xrd"]
-    stale = np.array([times.at(t).stale and not times.at(t).gap for t in centres])
-    assert stale.any()
-    assert row.veil.isVisible()
-    np.testing.assert_array_equal(row.veil.image[:, 0, 3] > 0, stale)
 
 
 def test_a_cell_chosen_again_while_another_is_read(open_window: Open, tmp_path: Path) -> None:

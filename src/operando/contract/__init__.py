@@ -13,7 +13,7 @@ from operando.contract.errors import (
     OperandoError,
     StoreError,
 )
-from operando.contract.flags import AlignmentFlag, Quality, flag_attrs
+from operando.contract.flags import AlignmentFlag, Quality, flag_attrs, named_flags
 
 _lazy = {
     "TECHNIQUES": "techniques",
@@ -50,6 +50,7 @@ __all__ = [
     "convert",
     "faults",
     "flag_attrs",
+    "named_flags",
     "quantity",
     "same_units",
     "series",

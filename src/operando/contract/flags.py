@@ -33,6 +33,17 @@ class AlignmentFlag(IntFlag):
     CLOCK_FROM_PHYSICS = 2048
 
 
+def named_flags(kind: type[Quality] | type[AlignmentFlag], bits: int) -> str:
+    """Name the bits that are set, separated by blanks; empty for none.
+
+    Examples
+    --------
+    >>> named_flags(Quality, 5)
+    'BEAM_DUMP CORRUPT'
+    """
+    return " ".join(str(flag.name) for flag in kind if bits & flag)
+
+
 def flag_attrs(kind: type[Quality] | type[AlignmentFlag]) -> dict[str, object]:
     """Give the CF attributes that name each bit (CF conventions 1.11, section 3.5)."""
     return {

@@ -68,18 +68,23 @@ def drawn(window: Window) -> Shown:
         out.tables[f"timeline_{_plain(row.key)}"] = row.table()
         if isinstance(row, WaterfallRow) and row.level is not None:
             out.spectra[f"timeline_{_plain(row.key)}_picture"] = _spectra(row)
-    plots = {"timeline": window.timeline.graphics}
+    plots: dict[str, tuple[Any, Any]] = {"timeline": (window.timeline.graphics, None)}
     for panel in window.panels:
         if panel is not window.timeline and panel.isVisible():
             out.tables[_plain(panel.title.lower())] = panel.table()
             if hasattr(panel, "graphics"):
-                plots[_plain(panel.title.lower())] = panel.graphics
-    for name, graphics in plots.items():
+                plots[_plain(panel.title.lower())] = panel.graphics, panel.headed()
+    for name, (graphics, heading) in plots.items():
+        if heading:  # a figure alone says what its colours mean
+            heading[0].setTitle(heading[1], size="8pt", color=window.timeline.look.foreground)
+            graphics.ci.layout.activate()
         width, height = graphics.scene().sceneRect().width(), graphics.scene().sceneRect().height()
         svg = SVGExporter(graphics.scene()).export(toBytes=True)
         # SVG Tiny, which pyqtgraph says this is, knows no percentages: there the background would be 100 x 100
         out.files[f"{name}.svg"] = svg.replace(b'width="100%" height="100%"', b'width="%d" height="%d"' % (width, height))
         out.files[f"{name}.png"] = _grabbed(graphics)
+        if heading:
+            heading[0].setTitle(None)
     for name, canvas_only in (("canvas", True), ("window", False)):
         out.files[f"{name}.png"] = _png(window.viewer.screenshot(canvas_only=canvas_only, flash=False))
     out.files["provenance.json"] = (json.dumps(provenance(window), indent=2, default=str) + "\n").encode()

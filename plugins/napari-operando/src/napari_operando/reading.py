@@ -148,7 +148,7 @@ class Series:
 
     def flags(self, index: int) -> str:
         """Name what the instrument said against a frame; empty for none."""
-        return " ".join(flag.name for flag in op.contract.Quality if flag.name and self.quality[index] & flag)
+        return op.contract.named_flags(op.contract.Quality, int(self.quality[index]))
 
     def times(self, position: int | None = None) -> FrameTimes:
         """Give the exposures of the frames of one spot, or of all."""

@@ -78,8 +78,7 @@ class Sweeps:
 
     def flags(self, index: int) -> str:
         """Name what the instrument said against a sweep; empty for none."""
-        said = self.ds["quality"].values if "quality" in self.ds.coords else np.zeros(len(self), int)
-        return " ".join(flag.name for flag in op.contract.Quality if flag.name and int(said[index]) & flag)
+        return op.contract.named_flags(op.contract.Quality, int(self.ds["quality"].values[index])) if "quality" in self.ds.coords else ""
 
     def times(self, position: int | None = None) -> FrameTimes:
         """Give the exposures: a sweep is an interval."""

@@ -25,6 +25,7 @@ SLOW = 0.04
 """Seconds of reading a frame from which on it is read beside the window."""
 
 _CACHE_BYTES = 256e6
+_NEVER_ALL = "a time view is read tick by tick; reading all of it is never what is wanted"
 _AT_ONCE = 64
 """Ticks that are read at once, as for napari's means over a few of them."""
 
@@ -288,7 +289,7 @@ class TimeView:
         return self._frame(self.frame_of(tick % self.shape[0]))[picture]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        raise TypeError("a time view is read tick by tick; reading all of it is never what is wanted")
+        raise TypeError(_NEVER_ALL)
 
     def _frame(self, index: int) -> np.ndarray:
         with self._lock:
@@ -355,11 +356,12 @@ class _Part:
     def __getitem__(self, key: Any) -> np.ndarray:
         tick, *rest = key if isinstance(key, tuple) else (key,)
         if isinstance(tick, slice):
-            if len(range(*tick.indices(self.shape[0]))) > _AT_ONCE:
-                self.__array__()
-            return np.stack([self[(k, *rest)] for k in range(*tick.indices(self.shape[0]))])
+            chosen = range(*tick.indices(self.shape[0]))
+            if len(chosen) > _AT_ONCE:
+                raise TypeError(_NEVER_ALL)
+            return np.stack([self[(k, *rest)] for k in chosen])
         found = self.whole[(tick, *self.picture)]
         return np.asarray(found[tuple(rest)] if rest else found)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        raise TypeError("a time view is read tick by tick; reading all of it is never what is wanted")
+        raise TypeError(_NEVER_ALL)

@@ -203,6 +203,10 @@ class ImpedancePanel(Panel):
         self._given = {}
         self.again()
 
+    def headed(self) -> tuple[pg.PlotItem, str]:
+        """Name the sweeps and their colours."""
+        return self.plots["nyquist"], self.says.text()
+
     def table(self) -> dict[str, np.ndarray]:
         """Give what is drawn as columns; each sweep has its own frequencies."""
         out: dict[str, np.ndarray] = {}

@@ -239,6 +239,10 @@ class Panel(QWidget):
         """Draw the session's moment."""
         raise NotImplementedError
 
+    def headed(self) -> tuple[pg.PlotItem, str] | None:
+        """Give the plot that what stands above the plots belongs over where they are exported alone, and its text."""
+        return None
+
     def show_cell(self, cell: Cell) -> None:
         """Show another cell."""
         raise NotImplementedError

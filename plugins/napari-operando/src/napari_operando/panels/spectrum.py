@@ -221,6 +221,10 @@ class SpectrumPanel(Panel):
         self.zero.setPen(pg.mkPen(palette.faint))
         self.again()
 
+    def headed(self) -> tuple[pg.PlotItem, str]:
+        """Name the frames and their colours."""
+        return self.plot, self.legend.text()
+
     def table(self) -> dict[str, np.ndarray]:
         """Give what is drawn as columns."""
         one = self.spectra
