@@ -78,11 +78,12 @@ def drawn(window: Window) -> Shown:
         if heading:  # a figure alone says what its colours mean
             heading[0].setTitle(heading[1], size="8pt", color=window.timeline.look.foreground)
             graphics.ci.layout.activate()
+            heading[0].layout.activate()
+        out.files[f"{name}.png"] = _grabbed(graphics)  # first: views take their new place when they are painted
         width, height = graphics.scene().sceneRect().width(), graphics.scene().sceneRect().height()
         svg = SVGExporter(graphics.scene()).export(toBytes=True)
         # SVG Tiny, which pyqtgraph says this is, knows no percentages: there the background would be 100 x 100
         out.files[f"{name}.svg"] = svg.replace(b'width="100%" height="100%"', b'width="%d" height="%d"' % (width, height))
-        out.files[f"{name}.png"] = _grabbed(graphics)
         if heading:
             heading[0].setTitle(None)
     for name, canvas_only in (("canvas", True), ("window", False)):
